@@ -13,7 +13,7 @@ use crate::clock;
 use crate::config::duration;
 use crate::domain::label::AccountName;
 use crate::domain::polling::poll::PollSummary;
-use crate::domain::polling::reason::Reason;
+use crate::domain::polling::reason::PollReason;
 use crate::domain::time::serialize_instant_or_null;
 use crate::explanation::poll::{Recorded, reasons};
 use crate::store::views::attention;
@@ -61,7 +61,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         state: &view.state,
         next_poll_at: *expected,
         // Both are null without a next poll.
-        row: reason.and_then(Reason::row),
+        row: reason.and_then(PollReason::row),
         interval: reason.map(|reason| duration::format(reason.interval())),
         stretch: outlook.as_ref().map_or(1.0, |outlook| (outlook.stretch * 1000.0).round() / 1000.0),
         reasons: reasons(&recorded, now),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::domain::account::Account;
 use crate::domain::polling::account_status::AccountState;
-use crate::domain::polling::outlook::{Limits, Outlook};
+use crate::domain::polling::outlook::{AccountLimits, Outlook};
 use crate::store::usage::RecordedUsage;
 use crate::store::views::labels::LabelView;
 use crate::store::{Store, StoreError};
@@ -43,7 +43,7 @@ impl Outlooks {
 }
 
 fn outlook(account: &Account, used: &RecordedUsage, state: &AccountState, now: Timestamp) -> Outlook {
-    let limits = Limits {
+    let limits = AccountLimits {
         requests_per_minute: account.requests_per_minute,
         requests_per_month: account.requests_per_month,
     };

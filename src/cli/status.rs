@@ -13,7 +13,7 @@ use super::args::Listing;
 use super::output::{self, shown};
 use super::{Failure, accounts, open_store_to_read, subscribers};
 use crate::clock;
-use crate::domain::degraded::{Degraded, What};
+use crate::domain::degraded::{DegradationKind, Degraded};
 use crate::domain::time::serialize_instant_or_null;
 use crate::explanation::kind_in_words;
 use crate::store::lock::{self, DaemonRecord};
@@ -89,11 +89,11 @@ fn of_daemon(record: Option<&DaemonRecord>) -> Option<Degraded> {
     let Some(record) = record else {
         let detail =
             "no daemon runs on this database, so nothing is polled or delivered; start it with trackpost run";
-        return Some(Degraded::new(What::Daemon, None, None, detail));
+        return Some(Degraded::new(DegradationKind::Daemon, None, None, detail));
     };
     let rejected = record.last_reload.as_ref().filter(|reload| !reload.applied)?;
     let detail = format!("rejected, the running configuration stays: {}", rejected.lines.join("; "));
-    Some(Degraded::new(What::Reload, None, None, detail))
+    Some(Degraded::new(DegradationKind::Reload, None, None, detail))
 }
 
 fn print(status: &StatusReport) {

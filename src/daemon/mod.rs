@@ -280,7 +280,7 @@ impl Daemon {
     /// Feeds the watchdog while all workers make progress. Otherwise the service manager restarts the process, and the
     /// start-up recovers.
     async fn feed_watchdog(&self) {
-        let still = self.heartbeats.silent(clock::now(), http::STILL);
+        let still = self.heartbeats.silent(clock::now(), http::MAX_SILENCE);
         let answers = tokio::time::timeout(http::DATABASE_TIMEOUT, self.store.ping()).await;
         match answers {
             Ok(Ok(())) if still.is_empty() => systemd::alive(),

@@ -12,7 +12,7 @@ use crate::domain::time::serialize_instant_or_null;
 /// Kind of a degradation, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum DegradationKind {
     /// No daemon runs: nothing is polled or delivered.
     Daemon,
     /// This machine lacks descriptors, memory, ports or a name server.
@@ -36,7 +36,7 @@ pub enum What {
 /// A degradation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Degraded {
-    pub what: What,
+    pub what: DegradationKind,
     /// Name of the account, subscriber or file.
     pub name: Option<String>,
     #[serde(serialize_with = "serialize_instant_or_null")]
@@ -94,7 +94,12 @@ impl SubscriberStatus {
 }
 
 impl Degraded {
-    pub fn new(what: What, name: Option<&str>, since: Option<Timestamp>, detail: impl Into<String>) -> Self {
+    pub fn new(
+        what: DegradationKind,
+        name: Option<&str>,
+        since: Option<Timestamp>,
+        detail: impl Into<String>,
+    ) -> Self {
         Self { what, name: name.map(str::to_owned), since, detail: Some(detail.into()) }
     }
 
@@ -108,7 +113,8 @@ impl Degraded {
         let reason = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
         let detail =
             format!("{}{reason}: its labels are not polled, except one probe at a time", status.as_str());
-        (status != AccountStatus::Ok).then(|| Self::new(What::Account, Some(name), Some(since), detail))
+        (status != AccountStatus::Ok)
+            .then(|| Self::new(DegradationKind::Account, Some(name), Some(since), detail))
     }
 
     /// A subscriber that is failing or paused, or that is disabled or removed while `deliveries_wait`.
@@ -118,7 +124,8 @@ impl Degraded {
         health: &Health,
         deliveries_wait: bool,
     ) -> Option<Self> {
-        let why = |detail: String| Some(Self::new(What::Subscriber, Some(name), health.since, detail));
+        let why =
+            |detail: String| Some(Self::new(DegradationKind::Subscriber, Some(name), health.since, detail));
         match status {
             SubscriberStatus::Configured(HealthState::Ok) => None,
             SubscriberStatus::Configured(state) => {
@@ -142,13 +149,15 @@ impl Degraded {
     /// First polls that take longer than an hour. `take`: how long they take, `None` if the quota allows none.
     pub fn first_polls(name: &str, waiting: u64, take: Option<Duration>) -> Option<Self> {
         let long = waiting > 0 && take.is_none_or(|take| take > FIRST_POLLS);
-        long.then(|| Self::new(What::FirstPolls, Some(name), None, first_polls_in_words(waiting, take)))
+        long.then(|| {
+            Self::new(DegradationKind::FirstPolls, Some(name), None, first_polls_in_words(waiting, take))
+        })
     }
 
     /// A write-ahead log of `bytes` bytes, if it is large.
     pub fn wal(bytes: u64) -> Option<Self> {
         let detail = format!("the write-ahead log has {} MiB", bytes >> 20);
-        (bytes > LARGE_WAL).then(|| Self::new(What::Wal, None, None, detail))
+        (bytes > LARGE_WAL).then(|| Self::new(DegradationKind::Wal, None, None, detail))
     }
 }
 
@@ -197,7 +206,7 @@ mod tests {
         let since = at("2026-11-22T10:00:00Z");
         assert_eq!(Degraded::account("main", AccountStatus::Ok, since, None), None);
         let refused = Degraded::account("main", AccountStatus::Unauthorized, since, Some("401")).unwrap();
-        assert_eq!((refused.what, refused.since), (What::Account, Some(since)));
+        assert_eq!((refused.what, refused.since), (DegradationKind::Account, Some(since)));
         let health = |state| Health {
             state,
             since: Some(since),

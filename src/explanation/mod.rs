@@ -13,20 +13,20 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::duration;
-use crate::domain::degraded::What;
+use crate::domain::degraded::DegradationKind;
 
 /// The kind of a degraded part, printed before its name.
-pub fn kind_in_words(what: What) -> &'static str {
+pub fn kind_in_words(what: DegradationKind) -> &'static str {
     match what {
-        What::Daemon => "daemon",
-        What::Shortage => "this machine",
-        What::Account => "account",
-        What::Subscriber => "subscriber",
-        What::FirstPolls => "first polls of account",
-        What::Reload => "reload",
-        What::LabelFile => "label file left out:",
-        What::Watch => "label files are not watched",
-        What::Wal => "database",
+        DegradationKind::Daemon => "daemon",
+        DegradationKind::Shortage => "this machine",
+        DegradationKind::Account => "account",
+        DegradationKind::Subscriber => "subscriber",
+        DegradationKind::FirstPolls => "first polls of account",
+        DegradationKind::Reload => "reload",
+        DegradationKind::LabelFile => "label file left out:",
+        DegradationKind::Watch => "label files are not watched",
+        DegradationKind::Wal => "database",
     }
 }
 

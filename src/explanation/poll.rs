@@ -7,7 +7,7 @@ use crate::config::duration;
 use crate::domain::degraded::{first_polls_in_words, first_polls_take};
 use crate::domain::label::AccountName;
 use crate::domain::polling::account_status::{AccountState, AccountStatus};
-use crate::domain::polling::outlook::{Limits, Outlook};
+use crate::domain::polling::outlook::{AccountLimits, Outlook};
 use crate::domain::time::instant;
 use crate::store::views::labels::{LabelDetail, LabelView};
 use crate::store::{Store, StoreError};
@@ -34,7 +34,7 @@ impl Recorded {
     pub async fn read(
         store: &Store,
         row: i64,
-        limits: impl FnOnce(&str) -> Option<Limits>,
+        limits: impl FnOnce(&str) -> Option<AccountLimits>,
         now: Timestamp,
     ) -> Result<Option<Self>, StoreError> {
         let Some((label, detail)) = store.label_detail(row).await? else { return Ok(None) };

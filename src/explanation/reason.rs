@@ -5,25 +5,27 @@ use std::time::Duration;
 use super::roughly;
 use crate::config::duration;
 use crate::domain::polling::cadence::RowName;
-use crate::domain::polling::reason::{CadenceReason, Learned, Reason};
+use crate::domain::polling::reason::{CadenceReason, Learned, PollReason};
 
 /// Returns the sentences of a reason, without the length of the wait.
-pub(super) fn in_words(reason: &Reason) -> Vec<String> {
+pub(super) fn in_words(reason: &PollReason) -> Vec<String> {
     match reason {
-        Reason::Cadence(cadenced) => of_cadence(cadenced),
-        Reason::Settle { .. } => {
+        PollReason::Cadence(cadenced) => of_cadence(cadenced),
+        PollReason::Settle { .. } => {
             vec![format!("a further poll {} after it was finished", span(reason.interval()))]
         }
-        Reason::Failed { failures, .. } => vec![format!("failed {}", times(*failures))],
-        Reason::Refused { refusals, .. } => vec![format!("refused by the API {}", times(*refusals))],
-        Reason::Unauthorized { .. } => {
+        PollReason::Failed { failures, .. } => vec![format!("failed {}", times(*failures))],
+        PollReason::Refused { refusals, .. } => vec![format!("refused by the API {}", times(*refusals))],
+        PollReason::Unauthorized { .. } => {
             vec![
                 "the API rejected the account when this label was polled: waits for the account's probe"
                     .to_owned(),
             ]
         }
-        Reason::CarrierThrottled { .. } => vec!["the API answered 429 for polls of its carrier".to_owned()],
-        Reason::OurFault { .. } => {
+        PollReason::CarrierThrottled { .. } => {
+            vec!["the API answered 429 for polls of its carrier".to_owned()]
+        }
+        PollReason::OurFault { .. } => {
             vec!["this machine lacked a resource for the poll, such as file descriptors".to_owned()]
         }
     }
@@ -131,7 +133,7 @@ mod tests {
             alert: true,
         };
         assert_eq!(
-            in_words(&Reason::Cadence(cadenced.clone())),
+            in_words(&PollReason::Cadence(cadenced.clone())),
             [
                 "row IT of the cadence: 3h after a change",
                 "moved earlier, to the hours of row estimate_day",
@@ -151,13 +153,16 @@ mod tests {
             ..cadenced
         };
         assert_eq!(
-            in_words(&Reason::Cadence(cadenced)),
+            in_words(&PollReason::Cadence(cadenced)),
             [
                 "row IT of the cadence: quiet for over 4d, so every 12h",
                 "learned from the times and hours of 1234 changes of parcels of ups in status IT (a quarter within 5h, \
                  half within 8h30m of the previous change): 2h instead",
             ]
         );
-        assert_eq!(in_words(&Reason::Failed { failures: 3, interval_ms: 1 }), ["failed 3 times in a row"]);
+        assert_eq!(
+            in_words(&PollReason::Failed { failures: 3, interval_ms: 1 }),
+            ["failed 3 times in a row"]
+        );
     }
 }

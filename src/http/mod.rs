@@ -37,7 +37,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::domain::degraded::{Degraded, What};
+use crate::domain::degraded::{DegradationKind, Degraded};
 use crate::domain::secret::Hidden;
 use crate::notices::Notices;
 use crate::shortage;
@@ -50,7 +50,7 @@ use cached::Cached;
 pub const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time without progress after which a worker is unhealthy.
-pub const STILL: SignedDuration = SignedDuration::from_secs(60);
+pub const MAX_SILENCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Sources of the answers.
 #[derive(Clone, Debug)]
@@ -76,9 +76,9 @@ impl Sources {
     pub async fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self
             .heartbeats
-            .silent(clock::now(), STILL)
+            .silent(clock::now(), MAX_SILENCE)
             .into_iter()
-            .map(|worker| format!("{worker} made no progress for {} s", STILL.as_secs()))
+            .map(|worker| format!("{worker} made no progress for {} s", MAX_SILENCE.as_secs()))
             .collect();
         match tokio::time::timeout(DATABASE_TIMEOUT, self.store.ping()).await {
             Ok(Ok(())) => {}
@@ -96,13 +96,14 @@ impl Sources {
         let mut found =
             tokio::time::timeout(DATABASE_TIMEOUT, query).await.ok().and_then(Result::ok).unwrap_or_default();
         found.extend(self.notices.rejected_reload().map(|rejected| {
-            Degraded::new(What::Reload, None, Some(rejected.at), rejected.faults.join("; "))
+            Degraded::new(DegradationKind::Reload, None, Some(rejected.at), rejected.faults.join("; "))
         }));
-        found.extend(self.notices.unwatched().map(|why| Degraded::new(What::Watch, None, None, why)));
         found.extend(
-            shortage::current(clock::now())
-                .map(|shortage| Degraded::new(What::Shortage, None, Some(shortage.since), shortage.detail)),
+            self.notices.unwatched().map(|why| Degraded::new(DegradationKind::Watch, None, None, why)),
         );
+        found.extend(shortage::current(clock::now()).map(|shortage| {
+            Degraded::new(DegradationKind::Shortage, None, Some(shortage.since), shortage.detail)
+        }));
         found.sort_by_key(|degraded| degraded.what);
         found
     }

@@ -12,7 +12,7 @@ use crate::domain::polling::cadence::{Cadence, NextPoll, Situation};
 use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::domain::polling::pace::Pace;
 use crate::domain::polling::quota::{Quota, WINDOW};
-use crate::domain::polling::reason::Reason;
+use crate::domain::polling::reason::PollReason;
 
 /// Settings of a run.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +114,7 @@ pub fn run_with(
             rates.and_then(|rates| rates.suggest(settings.cadence, &label.situation, carrier, None, now));
         let jitter = dice.f64() * 2.0 - 1.0;
         if let NextPoll::At(next) = settings.cadence.next(&label.situation, suggestion, now, jitter)
-            && let Reason::Cadence(reason) = next.reason
+            && let PollReason::Cadence(reason) = next.reason
         {
             line.push(index, next.at, Pace::of(next.pace));
             label.row = reason.row;

@@ -11,7 +11,7 @@ use super::{at, ms};
 use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata};
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::pace::Pace;
-use crate::domain::polling::reason::Reason;
+use crate::domain::polling::reason::PollReason;
 
 /// Reads a row of `labels`; `None` if this version does not know its id or state.
 pub(super) fn label_record(row: &SqliteRow) -> Result<Option<LabelRecord>, sqlx::Error> {
@@ -40,7 +40,7 @@ pub(super) fn label_record(row: &SqliteRow) -> Result<Option<LabelRecord>, sqlx:
             last_changed_at: instant("last_changed_at")?,
             finished_at: instant("finished_at")?,
             next_poll_at: instant("next_poll_at")?,
-            reason: row.try_get::<Option<&str>, _>("reason")?.and_then(Reason::from_json),
+            reason: row.try_get::<Option<&str>, _>("reason")?.and_then(PollReason::from_json),
             wait: span("wait_ms")?,
             pace: span("pace_ms")?,
             unchanged: row.try_get("unchanged")?,
@@ -72,7 +72,7 @@ pub(super) fn label_record(row: &SqliteRow) -> Result<Option<LabelRecord>, sqlx:
 
 /// The label columns that a poll writes.
 #[derive(Debug)]
-pub(super) struct Polled<'a> {
+pub(super) struct PolledLabel<'a> {
     pub row: i64,
     /// The registry version under which the label was polled. Under another version nothing is written.
     pub version: i64,
@@ -117,7 +117,7 @@ const WRITE: Bulk = update!(31, "", "");
 const WRITE_SEARCHED: Bulk =
     update!(33, ", state, tracking_number", ", state = new.state, tracking_number = new.tracking_number");
 
-fn bind(write: &Polled<'_>, values: &mut Values) {
+fn bind(write: &PolledLabel<'_>, values: &mut Values) {
     let poll_state = write.poll_state;
     values
         .push(write.row)
@@ -130,7 +130,7 @@ fn bind(write: &Polled<'_>, values: &mut Values) {
         .push(poll_state.next_poll_at.map(ms))
         .push(poll_state.wait.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
         .push(poll_state.pace.map_or(Pace::NONE, Pace::of).as_millis())
-        .push(poll_state.reason.as_ref().map(Reason::to_json))
+        .push(poll_state.reason.as_ref().map(PollReason::to_json))
         .push(poll_state.unchanged)
         .push(poll_state.failures)
         .push(poll_state.failing_since.map(ms))
@@ -156,7 +156,7 @@ fn bind(write: &Polled<'_>, values: &mut Values) {
 /// Writes the labels of polls into an open transaction. Returns the rows written.
 pub(super) async fn write(
     tx: &mut SqliteConnection,
-    mut polls: Vec<Polled<'_>>,
+    mut polls: Vec<PolledLabel<'_>>,
 ) -> Result<Vec<i64>, sqlx::Error> {
     // Sorted, because neighbouring rows share pages.
     polls.sort_unstable_by_key(|poll| (poll.searched_changed, poll.row));
@@ -180,7 +180,7 @@ pub struct UnchangedPoll {
     pub wait_ms: u32,
     pub pace: Pace,
     pub unchanged: u32,
-    pub reason: Reason,
+    pub reason: PollReason,
 }
 
 impl UnchangedPoll {

@@ -16,7 +16,7 @@ use sqlx::SqliteConnection;
 
 use super::freshness::{self, MeasurementRow};
 use super::history::write_events;
-use super::label_row::{self, Polled};
+use super::label_row::{self, PolledLabel};
 use super::messages::write_messages;
 use super::records::NewDelivery;
 use super::usage::{self, Usage};
@@ -54,7 +54,7 @@ pub(super) async fn record(
     records: &[PollRecord],
     new: &mut Vec<NewDelivery>,
 ) -> Result<Vec<RecordResult>, sqlx::Error> {
-    let polled = records.iter().map(|record| Polled {
+    let polled = records.iter().map(|record| PolledLabel {
         row: record.row,
         version: record.version,
         polled_at: ms(record.polled_at),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use trackpost::domain::label::{AccountName, LabelKey};
-use trackpost::domain::polling::freshness::{Histogram, Kind};
+use trackpost::domain::polling::freshness::{FreshnessKind, Histogram};
 use trackpost::sandbox::Answer;
 use trackpost::store::views::freshness::Series;
 use trackpost::workers::janitor::FreshnessReport;
@@ -39,7 +39,7 @@ async fn look(harness: &mut Harness, after: SignedDuration, answer: &str) {
 }
 
 /// Returns kind, whether of deliveries, and the buckets that are not empty, with their counts.
-type Counted = (Kind, bool, Vec<(usize, u64)>);
+type Counted = (FreshnessKind, bool, Vec<(usize, u64)>);
 
 fn held(series: &Series) -> Counted {
     let buckets = series.histogram.0.into_iter().enumerate().filter(|(_, events)| *events > 0);
@@ -72,11 +72,11 @@ async fn freshness_counts_survive_a_restart() {
         series.iter().map(held).collect::<Vec<_>>(),
         [
             // 90 minutes since the last good poll, twice; 20 minutes.
-            (Kind::Own, false, vec![(3, 1), (5, 1)]),
-            (Kind::Own, true, vec![(5, 1)]),
-            (Kind::Seen, false, vec![(1, 1)]),
-            (Kind::Seen, true, vec![(4, 1)]),
-            (Kind::Unclear, false, vec![(0, 1)]),
+            (FreshnessKind::Own, false, vec![(3, 1), (5, 1)]),
+            (FreshnessKind::Own, true, vec![(5, 1)]),
+            (FreshnessKind::Seen, false, vec![(1, 1)]),
+            (FreshnessKind::Seen, true, vec![(4, 1)]),
+            (FreshnessKind::Unclear, false, vec![(0, 1)]),
         ]
     );
 }
@@ -95,7 +95,7 @@ async fn time_without_watching_a_label_is_not_counted() {
     look(&mut harness, minutes(15), &tracking("IT", &[&c, &b, &a])).await;
     assert_eq!(
         counted(&harness).await,
-        [(Kind::Own, false, vec![(2, 1)]), (Kind::Seen, false, vec![(0, 1)])]
+        [(FreshnessKind::Own, false, vec![(2, 1)]), (FreshnessKind::Seen, false, vec![(0, 1)])]
     );
 }
 
@@ -108,7 +108,7 @@ async fn a_late_poll_is_counted() {
     harness.pass_until_due().await;
     harness.pass(minutes(50));
     harness.poll().await;
-    assert_eq!(counted(&harness).await, [(Kind::Behind, false, vec![(4, 1)])]);
+    assert_eq!(counted(&harness).await, [(FreshnessKind::Behind, false, vec![(4, 1)])]);
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn old_days_are_merged_and_sums_never_decrease() {
         assert_eq!(harness.store().freshness(None).await.unwrap(), before);
         assert_eq!(harness.count(days).await, 3);
         let found = harness.store().freshness(Some(two_days_ago)).await.unwrap();
-        lately.push(found.into_iter().find(|series| series.kind == Kind::Own).unwrap().histogram);
+        lately.push(found.into_iter().find(|series| series.kind == FreshnessKind::Own).unwrap().histogram);
     }
     assert_eq!(lately.iter().map(Histogram::total).collect::<Vec<_>>(), [2, 2]);
 }

@@ -8,7 +8,7 @@ use crate::config::{Config, Fault, duration};
 use crate::domain::account::Account;
 use crate::domain::degraded::{FIRST_POLLS, first_polls_in_words, first_polls_take};
 use crate::domain::messages::subscriber::{EventPattern, Subscriber};
-use crate::domain::polling::outlook::Limits;
+use crate::domain::polling::outlook::AccountLimits;
 use crate::simulation::forecast::Forecast;
 
 const MINUTES_PER_DAY: f64 = 1_440.0;
@@ -98,7 +98,7 @@ impl AccountLine {
 
     pub(super) fn requests_per_day(&self) -> f64 {
         let Self { requests_per_minute, requests_per_month, .. } = *self;
-        Limits { requests_per_minute, requests_per_month }.requests_per_day()
+        AccountLimits { requests_per_minute, requests_per_month }.requests_per_day()
     }
 
     /// Computes the shares from the polls a day of one label.

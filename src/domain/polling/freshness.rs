@@ -1,9 +1,9 @@
 //! Freshness: the delay until events are noticed, and the lateness of polls.
 //!
 //! The time at which the API began to show an event is unknown. The last good poll did not have it, so the time between
-//! the two polls is the longest delay by trackpost ([`Kind::Own`]). The time since the event happened ([`Kind::Seen`])
-//! includes the delays of the carrier and of ShipStation. It depends on times that may be hours in the future or lack a
-//! zone. Implausible times are only counted ([`Kind::Unclear`]).
+//! the two polls is the longest delay by trackpost ([`FreshnessKind::Own`]). The time since the event happened
+//! ([`FreshnessKind::Seen`]) includes the delays of the carrier and of ShipStation. It depends on times that may be
+//! hours in the future or lack a zone. Implausible times are only counted ([`FreshnessKind::Unclear`]).
 //!
 //! First answers, backfilled or returned events, and labels that were finished or expired are not counted.
 
@@ -20,7 +20,7 @@ use crate::domain::tracking::history::MessageEvent;
 
 /// Kind of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum FreshnessKind {
     /// Per new event: the time since the last good poll, which did not have it.
     Own,
     /// Per new event: the time since it happened, by its own time.
@@ -31,7 +31,7 @@ pub enum Kind {
     Behind,
 }
 
-impl Kind {
+impl FreshnessKind {
     pub const ALL: [Self; 4] = [Self::Own, Self::Seen, Self::Unclear, Self::Behind];
 
     pub fn as_str(self) -> &'static str {
@@ -103,7 +103,7 @@ impl fmt::Display for Bucket {
 /// One more measurement in a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measurement {
-    pub kind: Kind,
+    pub kind: FreshnessKind,
     /// Whether the event is a delivery: its status is DE or SP.
     pub delivered: bool,
     pub bucket: Bucket,
@@ -125,10 +125,13 @@ pub fn delays_of_events(
         let delivered = scan.is_some_and(TrackingEvent::is_delivery);
         let ago = scan.and_then(TrackingEvent::instant).map(|at| now.duration_since(at));
         let (kind, bucket) = match ago.filter(|ago| !ago.is_negative() && *ago <= LONGEST_AGO) {
-            Some(ago) => (Kind::Seen, Bucket::of(ago)),
-            None => (Kind::Unclear, Bucket(0)),
+            Some(ago) => (FreshnessKind::Seen, Bucket::of(ago)),
+            None => (FreshnessKind::Unclear, Bucket(0)),
         };
-        [Measurement { kind: Kind::Own, delivered, bucket: own }, Measurement { kind, delivered, bucket }]
+        [
+            Measurement { kind: FreshnessKind::Own, delivered, bucket: own },
+            Measurement { kind, delivered, bucket },
+        ]
     });
     measurements.collect()
 }
@@ -137,14 +140,18 @@ pub fn delays_of_events(
 pub fn lateness(label: &LabelRecord, sent_at: Timestamp) -> Option<Measurement> {
     let due_at = label.poll_state.next_poll_at.filter(|_| label.poll_state.wait.is_some())?;
     let bucket = Bucket::of(sent_at.duration_since(due_at));
-    (bucket.index() > 0).then_some(Measurement { kind: Kind::Behind, delivered: false, bucket })
+    (bucket.index() > 0).then_some(Measurement { kind: FreshnessKind::Behind, delivered: false, bucket })
 }
 
 /// Returns the measurement of a poll sent at `sent_at`, if it was late, for a label of the schedule.
 pub fn lateness_of_entry(entry: &Entry, sent_at: Timestamp) -> Option<Measurement> {
     let bucket = Bucket::of(sent_at.duration_since(entry.due_at()));
     let planned = entry.wait_ms() > 0;
-    (planned && bucket.index() > 0).then_some(Measurement { kind: Kind::Behind, delivered: false, bucket })
+    (planned && bucket.index() > 0).then_some(Measurement {
+        kind: FreshnessKind::Behind,
+        delivered: false,
+        bucket,
+    })
 }
 
 /// Number of measurements in each bucket.
@@ -174,7 +181,7 @@ impl Histogram {
 
 /// Freshness of an account over some time, without the delays of carrier and ShipStation.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Figures {
+pub struct FreshnessFigures {
     /// Delivery scans (DE or SP).
     pub deliveries: Histogram,
     /// All other events.
@@ -188,7 +195,7 @@ pub struct Figures {
 }
 
 /// Formats one sentence for the log.
-impl fmt::Display for Figures {
+impl fmt::Display for FreshnessFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, histogram) in [("deliveries", &self.deliveries), ("other events", &self.others)] {
             write!(f, "{name}: {}", histogram.total())?;
@@ -250,7 +257,7 @@ mod tests {
         format!(r#""occurred_at":"{at}""#)
     }
 
-    fn counted(label: &LabelRecord, events: &[MessageEvent]) -> Vec<(Kind, bool, usize)> {
+    fn counted(label: &LabelRecord, events: &[MessageEvent]) -> Vec<(FreshnessKind, bool, usize)> {
         let answer: Vec<_> = events.iter().map(|event| TrackingEvent::parse(&event.raw).unwrap()).collect();
         let placed =
             |(place, event): (usize, &MessageEvent)| MessageEvent { index: Some(place), ..event.clone() };
@@ -268,16 +275,16 @@ mod tests {
             event(&occurred("2026-11-22T05:00:00Z"), "de"),
             event(&occurred("2026-11-22T11:59:00Z"), "SP"),
         ];
-        let own = |delivered| (Kind::Own, delivered, 3);
+        let own = |delivered| (FreshnessKind::Own, delivered, 3);
         assert_eq!(
             counted(&label(), &events),
             [
                 own(false),
-                (Kind::Seen, false, 1),
+                (FreshnessKind::Seen, false, 1),
                 own(true),
-                (Kind::Seen, true, 7),
+                (FreshnessKind::Seen, true, 7),
                 own(true),
-                (Kind::Seen, true, 0)
+                (FreshnessKind::Seen, true, 0)
             ]
         );
     }
@@ -291,11 +298,19 @@ mod tests {
             r#""occurred_at":null,"carrier_occurred_at":"2026-11-22T11:50:00Z""#.to_owned(),
         ] {
             let counted = counted(&label(), &[event(&times, "IT")]);
-            assert_eq!(counted, [(Kind::Own, false, 3), (Kind::Unclear, false, 0)], "{times}");
+            assert_eq!(
+                counted,
+                [(FreshnessKind::Own, false, 3), (FreshnessKind::Unclear, false, 0)],
+                "{times}"
+            );
         }
         let pulled =
             r#""occurred_at":"2026-11-22T18:50:00Z","carrier_occurred_at":"2026-11-22T03:50:00-08:00""#;
-        assert_eq!(counted(&label(), &[event(pulled, "IT")])[1], (Kind::Seen, false, 1), "its own offset");
+        assert_eq!(
+            counted(&label(), &[event(pulled, "IT")])[1],
+            (FreshnessKind::Seen, false, 1),
+            "its own offset"
+        );
     }
 
     #[test]
@@ -340,12 +355,12 @@ mod tests {
 
     #[test]
     fn the_log_line_is_a_sentence() {
-        let figures = Figures {
+        let figures = FreshnessFigures {
             deliveries: Histogram([0, 0, 0, 9, 0, 1, 0, 0, 0]),
             behind: Histogram([0, 2, 0, 0, 1, 0, 0, 0, 0]),
             stretch: 1.25,
             lateness: 0.253,
-            ..Figures::default()
+            ..FreshnessFigures::default()
         };
         assert_eq!(
             figures.to_string(),

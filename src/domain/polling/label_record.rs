@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::cadence::{self, Situation};
 use super::pace::Pace;
-use super::reason::Reason;
+use super::reason::PollReason;
 use super::schedule::ScheduleInput;
 use crate::domain::digest::Digest;
 use crate::domain::label::{LabelKey, LabelState, Metadata};
@@ -29,7 +29,7 @@ pub struct PollState {
     pub finished_at: Option<Timestamp>,
     pub next_poll_at: Option<Timestamp>,
     /// Reason for `next_poll_at`; `None` if the label is due as soon as the quota allows.
-    pub reason: Option<Reason>,
+    pub reason: Option<PollReason>,
     /// The wait that was planned before `next_poll_at`; `None` if the label is due without one: never polled, or
     /// requested by hand.
     pub wait: Option<Duration>,

@@ -13,13 +13,13 @@ use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 
 /// Configured limits of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct AccountLimits {
     pub requests_per_minute: u32,
     /// 0: unlimited.
     pub requests_per_month: u64,
 }
 
-impl Limits {
+impl AccountLimits {
     /// Requests that both limits allow, over a month of 30 days.
     pub fn requests_per_day(self) -> f64 {
         let by_minute = f64::from(self.requests_per_minute) * 1_440.0;
@@ -33,7 +33,7 @@ impl Limits {
 /// Demand and limits of an account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outlook {
-    pub limits: Limits,
+    pub limits: AccountLimits,
     /// Requests a second that the labels ask for.
     pub demand: f64,
     /// Requests a second that the account may send.
@@ -53,7 +53,7 @@ pub struct Outlook {
 
 impl Outlook {
     pub fn new(
-        limits: Limits,
+        limits: AccountLimits,
         demand: f64,
         share: &AdaptiveLimit,
         used_this_month: u64,
@@ -90,7 +90,7 @@ mod tests {
         let now: Timestamp = "2026-11-16T00:00:00Z".parse().unwrap();
         let state = AccountState::new(now);
         let outlook = |month, used, share: &AdaptiveLimit, demand| {
-            let limits = Limits { requests_per_minute: 60, requests_per_month: month };
+            let limits = AccountLimits { requests_per_minute: 60, requests_per_month: month };
             Outlook::new(limits, demand, share, used, &state, now)
         };
         let all = AdaptiveLimit::default();

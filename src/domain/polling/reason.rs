@@ -12,7 +12,7 @@ pub const SETTLE_ROW: &str = "settle";
 /// was requested by hand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
-pub enum Reason {
+pub enum PollReason {
     /// A row of the cadence decided.
     Cadence(CadenceReason),
     /// A further poll this long after the label was finished.
@@ -76,7 +76,7 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-impl Reason {
+impl PollReason {
     /// Returns the reason of a poll that was brought forward to judge an alert, if `alert`.
     pub fn brought_forward(mut self, alert: bool) -> Self {
         if let Self::Cadence(reason) = &mut self {
@@ -147,17 +147,17 @@ mod tests {
             alert: true,
         };
         let reasons = [
-            Reason::Cadence(cadence),
-            Reason::Settle { interval_ms: 1 },
-            Reason::Failed { failures: 3, interval_ms: 240_000 },
-            Reason::Refused { refusals: 2, interval_ms: 1 },
-            Reason::Unauthorized { interval_ms: 60_000 },
-            Reason::CarrierThrottled { interval_ms: 5 },
-            Reason::OurFault { interval_ms: 10_000 },
+            PollReason::Cadence(cadence),
+            PollReason::Settle { interval_ms: 1 },
+            PollReason::Failed { failures: 3, interval_ms: 240_000 },
+            PollReason::Refused { refusals: 2, interval_ms: 1 },
+            PollReason::Unauthorized { interval_ms: 60_000 },
+            PollReason::CarrierThrottled { interval_ms: 5 },
+            PollReason::OurFault { interval_ms: 10_000 },
         ];
         for reason in reasons {
-            assert_eq!(Reason::from_json(&reason.to_json()), Some(reason));
+            assert_eq!(PollReason::from_json(&reason.to_json()), Some(reason));
         }
-        assert_eq!(Reason::from_json(r#"{"reason":"of_another_version"}"#), None);
+        assert_eq!(PollReason::from_json(r#"{"reason":"of_another_version"}"#), None);
     }
 }

@@ -8,8 +8,8 @@ use super::*;
 use crate::domain::polling::account_status::AccountState;
 use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::polling::label_record::PollState;
-use crate::domain::polling::outlook::Limits;
-use crate::domain::polling::reason::{CadenceReason, Reason};
+use crate::domain::polling::outlook::AccountLimits;
+use crate::domain::polling::reason::{CadenceReason, PollReason};
 use crate::store::views::labels::{LabelDetail, LabelView};
 
 fn at(text: &str) -> Timestamp {
@@ -39,7 +39,7 @@ fn label(state: &str) -> LabelView {
 fn polled() -> PollState {
     PollState {
         first_answer_at: Some(at("2026-11-20T00:01:00Z")),
-        reason: Some(Reason::Cadence(CadenceReason {
+        reason: Some(PollReason::Cadence(CadenceReason {
             row: "IT".into(),
             interval_ms: 4 * 3_600_000,
             table_ms: 4 * 3_600_000,
@@ -68,7 +68,7 @@ fn said_of(
 ) -> Vec<String> {
     let now = at("2026-11-22T10:00:00Z");
     let requests_per_month = if used_this_month > 0 { 1_000 } else { 0 };
-    let limits = Limits { requests_per_minute: 160, requests_per_month };
+    let limits = AccountLimits { requests_per_minute: 160, requests_per_month };
     let share = AdaptiveLimit::default();
     let outlook = Outlook::new(limits, asked / 60.0, &share, used_this_month, &account, now);
     let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
@@ -133,7 +133,7 @@ fn failures_of_the_label_and_of_the_account() {
     let failing = PollState {
         failures: 3,
         failing_since: Some(at("2026-11-22T09:00:00Z")),
-        reason: Some(Reason::Failed { failures: 3, interval_ms: 240_000 }),
+        reason: Some(PollReason::Failed { failures: 3, interval_ms: 240_000 }),
         ..polled()
     };
     let said = said(label("active"), failing, account);

@@ -9,17 +9,17 @@ use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
-use super::super::{STILL, Sources};
+use super::super::{MAX_SILENCE, Sources};
 use super::figures;
 use super::layout::{badge, live, number, subscriber_link, table, time, time_or};
 use super::{search, unreadable};
 use crate::clock;
 use crate::config::duration;
-use crate::domain::degraded::{Degraded, What, first_polls_in_words};
+use crate::domain::degraded::{DegradationKind, Degraded, first_polls_in_words};
 use crate::domain::label::AccountName;
 use crate::domain::polling::cadence::Cadence;
-use crate::domain::polling::freshness::{Figures, Histogram};
-use crate::domain::polling::outlook::Limits;
+use crate::domain::polling::freshness::{FreshnessFigures, Histogram};
+use crate::domain::polling::outlook::AccountLimits;
 use crate::domain::time::earlier;
 use crate::explanation::{kind_in_words, roughly};
 use crate::metrics::metrics;
@@ -62,7 +62,7 @@ struct Shown {
     accounts: Vec<AccountView>,
     labels: Vec<LabelCount>,
     forecast: Option<Forecast>,
-    freshness: BTreeMap<AccountName, Figures>,
+    freshness: BTreeMap<AccountName, FreshnessFigures>,
     subscribers: Vec<SubscriberView>,
     database: String,
 }
@@ -83,7 +83,7 @@ impl Shown {
             mebibytes(store.wal_bytes())
         );
         Ok(Self {
-            still: sources.heartbeats.silent(now, STILL),
+            still: sources.heartbeats.silent(now, MAX_SILENCE),
             attention: sources.degraded().await,
             accounts,
             forecast: foretell(&configured, &labels),
@@ -124,14 +124,14 @@ impl Shown {
                 h2 #attention { "Needs attention" }
                 ul {
                     @for worker in &self.still {
-                        li { b { (worker) } ": made no progress for " (STILL.as_secs()) " s: see the log, or restart the daemon" }
+                        li { b { (worker) } ": made no progress for " (MAX_SILENCE.as_secs()) " s: see the log, or restart the daemon" }
                     }
                     @for degraded in &self.attention {
                         li {
                             b {
                                 (kind_in_words(degraded.what)) " "
                                 @match (&degraded.name, degraded.what) {
-                                    (Some(name), What::Subscriber) => (subscriber_link(name)),
+                                    (Some(name), DegradationKind::Subscriber) => (subscriber_link(name)),
                                     (Some(name), _) => (name),
                                     (None, _) => {}
                                 }
@@ -303,10 +303,10 @@ fn foretell(configured: &Configured, labels: &[LabelCount]) -> Option<Forecast> 
             .map(|count| count.labels)
             .sum::<u64>()
     };
-    let loads: Vec<(u64, &Limits)> =
+    let loads: Vec<(u64, &AccountLimits)> =
         configured.accounts.iter().map(|(name, limits)| (active(name.as_str()), limits)).collect();
     let count: u64 = loads.iter().map(|(labels, _)| labels).sum();
-    let share = |(labels, limits): &(u64, &Limits)| {
+    let share = |(labels, limits): &(u64, &AccountLimits)| {
         each.polls_per_label_per_day * *labels as f64 / limits.requests_per_day().max(1.0)
     };
     let share_of_limit = loads.iter().map(share).fold(0.0, f64::max);

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::domain::degraded::first_polls_take;
 use crate::domain::label::AccountName;
 use crate::domain::polling::account_status::AccountStatus;
-use crate::domain::polling::outlook::{Limits, Outlook};
+use crate::domain::polling::outlook::{AccountLimits, Outlook};
 use crate::domain::time::{earlier, serialize_instant_or_null};
 use crate::store::{Store, StoreError};
 
@@ -56,7 +56,7 @@ impl Store {
     pub async fn account_view(
         &self,
         name: &AccountName,
-        limits: Limits,
+        limits: AccountLimits,
         now: Timestamp,
     ) -> Result<AccountView, StoreError> {
         let (state, used) = (self.account_state(name, now).await?, self.quota_used(name, now).await?);

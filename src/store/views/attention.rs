@@ -8,17 +8,17 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::domain::account::Account;
-use crate::domain::degraded::{Degraded, SubscriberStatus, What};
+use crate::domain::degraded::{DegradationKind, Degraded, SubscriberStatus};
 use crate::domain::label::AccountName;
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::polling::cadence::Cadence;
-use crate::domain::polling::outlook::Limits;
+use crate::domain::polling::outlook::AccountLimits;
 use crate::store::{Store, StoreError};
 
 /// The accounts and subscribers of the configuration, as needed for health.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configured {
-    pub accounts: Vec<(AccountName, Limits)>,
+    pub accounts: Vec<(AccountName, AccountLimits)>,
     /// Each subscriber, with whether it is enabled.
     pub subscribers: BTreeMap<SubscriberName, bool>,
     /// Digest of each subscriber's URL.
@@ -46,8 +46,8 @@ impl Configured {
 }
 
 /// Returns the limits of an account.
-pub fn limits(account: &Account) -> Limits {
-    Limits {
+pub fn limits(account: &Account) -> AccountLimits {
+    AccountLimits {
         requests_per_minute: account.requests_per_minute,
         requests_per_month: account.requests_per_month,
     }
@@ -77,7 +77,7 @@ pub async fn degraded(
     for file in store.label_files_left_out().await? {
         let since = file.since.and_then(|since| Timestamp::from_millisecond(since).ok());
         let problem = file.problem.unwrap_or_default();
-        found.push(Degraded::new(What::LabelFile, Some(&file.path), since, problem));
+        found.push(Degraded::new(DegradationKind::LabelFile, Some(&file.path), since, problem));
     }
     found.extend(Degraded::wal(store.wal_bytes()));
     found.sort_by_key(|degraded| degraded.what);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::count;
 use crate::domain::label::AccountName;
-use crate::domain::polling::freshness::{Figures, Histogram, Kind};
+use crate::domain::polling::freshness::{FreshnessFigures, FreshnessKind, Histogram};
 use crate::store::freshness::day_of;
 use crate::store::{Store, StoreError};
 
@@ -16,7 +16,7 @@ pub struct Series {
     pub account: AccountName,
     /// Spelled as by the API; "" if it was not known.
     pub carrier: String,
-    pub kind: Kind,
+    pub kind: FreshnessKind,
     /// Whether it counts scans with status DE or SP.
     pub delivered: bool,
     pub histogram: Histogram,
@@ -35,7 +35,8 @@ impl Store {
         .await?;
         let mut found: Vec<Series> = Vec::new();
         for row in rows {
-            let (Some(kind), account) = (Kind::parse(&row.kind), AccountName::new(&row.account)) else {
+            let (Some(kind), account) = (FreshnessKind::parse(&row.kind), AccountName::new(&row.account))
+            else {
                 continue;
             };
             let delivered = row.delivered == 1;
@@ -56,15 +57,15 @@ impl Store {
     pub async fn freshness_figures(
         &self,
         since: Timestamp,
-    ) -> Result<BTreeMap<AccountName, Figures>, StoreError> {
-        let mut accounts: BTreeMap<AccountName, Figures> = BTreeMap::new();
+    ) -> Result<BTreeMap<AccountName, FreshnessFigures>, StoreError> {
+        let mut accounts: BTreeMap<AccountName, FreshnessFigures> = BTreeMap::new();
         for series in self.freshness(Some(since)).await? {
             let figures = accounts.entry(series.account).or_default();
             match (series.kind, series.delivered) {
-                (Kind::Own, true) => figures.deliveries.add(&series.histogram),
-                (Kind::Own, false) => figures.others.add(&series.histogram),
-                (Kind::Behind, _) => figures.behind.add(&series.histogram),
-                (Kind::Seen | Kind::Unclear, _) => {}
+                (FreshnessKind::Own, true) => figures.deliveries.add(&series.histogram),
+                (FreshnessKind::Own, false) => figures.others.add(&series.histogram),
+                (FreshnessKind::Behind, _) => figures.behind.add(&series.histogram),
+                (FreshnessKind::Seen | FreshnessKind::Unclear, _) => {}
             }
         }
         for (account, figures) in &mut accounts {

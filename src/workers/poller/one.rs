@@ -207,7 +207,8 @@ struct PollEffect {
 impl PollEffect {
     fn of(plan: &PollPlan) -> Self {
         let status = plan.poll_state.status_code.clone().unwrap_or_default();
-        let own = plan.measurements.iter().filter(|measurement| measurement.kind == freshness::Kind::Own);
+        let own =
+            plan.measurements.iter().filter(|measurement| measurement.kind == freshness::FreshnessKind::Own);
         Self {
             status,
             messages: plan.messages.len(),

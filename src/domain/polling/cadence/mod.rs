@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 
-use super::reason::{CadenceReason, Learned, Reason, millis};
+use super::reason::{CadenceReason, Learned, PollReason, millis};
 use crate::domain::time::after;
 use crate::domain::tracking::StatusCode;
 
@@ -103,7 +103,7 @@ pub struct PlannedPoll {
     pub at: Timestamp,
     /// The time between two polls around then. Labels are served by lateness as a share of it.
     pub pace: Duration,
-    pub reason: Reason,
+    pub reason: PollReason,
 }
 
 /// A wait that learned rates suggest instead of the interval of the table.
@@ -176,7 +176,7 @@ impl Cadence {
         };
         let end = after(situation.quiet_since, self.give_up_after);
         let last = at > end && end > now;
-        let reason = Reason::Cadence(CadenceReason {
+        let reason = PollReason::Cadence(CadenceReason {
             row: name.as_str().into(),
             interval_ms: millis(interval),
             table_ms: millis(table),
@@ -197,7 +197,7 @@ impl Cadence {
             NextPoll::At(PlannedPoll {
                 at: after(finished_at, wait),
                 pace: wait,
-                reason: Reason::Settle { interval_ms: millis(wait) },
+                reason: PollReason::Settle { interval_ms: millis(wait) },
             })
         })
     }

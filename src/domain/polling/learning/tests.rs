@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{Config, Environment};
 use crate::domain::polling::cadence::{Cadence, NextPoll, Suggestion};
-use crate::domain::polling::reason::Reason;
+use crate::domain::polling::reason::PollReason;
 
 const HOUR: i64 = 3_600;
 
@@ -101,7 +101,7 @@ fn too_few_changes_or_learn_false_leave_the_table() {
     match own.next(&in_transit(at(0)), suggestion, at(0), 0.0) {
         NextPoll::At(next) => {
             assert_eq!(next.reason.interval(), Duration::from_secs(10_800));
-            assert!(matches!(next.reason, Reason::Cadence(reason) if reason.learned.is_none()));
+            assert!(matches!(next.reason, PollReason::Cadence(reason) if reason.learned.is_none()));
         }
         other => panic!("{other:?}"),
     }

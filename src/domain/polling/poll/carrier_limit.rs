@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::failing::retry;
-use super::{PollPlan, Reason, empty_plan};
+use super::{PollPlan, PollReason, empty_plan};
 use crate::domain::polling::account_status::{DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER};
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::reason::millis;
@@ -24,7 +24,7 @@ pub(super) fn plan(
     let own = label.poll_state.carrier_code.as_deref();
     if own.is_none() || (carrier.is_some() && carrier != own) {
         let wait = carrier_wait(retry_after);
-        let reason = Reason::CarrierThrottled { interval_ms: millis(wait) };
+        let reason = PollReason::CarrierThrottled { interval_ms: millis(wait) };
         retry(label, &mut plan.poll_state, wait, reason, now, 0.0);
     }
     plan

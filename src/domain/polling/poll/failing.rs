@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{PollContext, PollPlan, Reason, append_message, empty_plan, whole_ms};
+use super::{PollContext, PollPlan, PollReason, append_message, empty_plan, whole_ms};
 use crate::domain::label::LabelState;
 use crate::domain::messages::change::Change;
 use crate::domain::polling::account_status::backoff;
@@ -37,7 +37,7 @@ pub(super) fn plan_refusal(label: &LabelRecord, detail: &str, now: Timestamp, ji
         _ => 24,
     };
     let wait = Duration::from_secs(hours * 3600);
-    let reason = Reason::Refused { refusals: after.refusals, interval_ms: millis(wait) };
+    let reason = PollReason::Refused { refusals: after.refusals, interval_ms: millis(wait) };
     retry(label, after, wait, reason, now, jitter);
     plan
 }
@@ -48,11 +48,11 @@ pub(super) fn move_behind_others(label: &LabelRecord, now: Timestamp) -> PollPla
     let mut plan = empty_plan(label);
     let after = &mut plan.poll_state;
     let wait = match &label.poll_state.reason {
-        Some(Reason::Unauthorized { interval_ms }) => Duration::from_millis(*interval_ms) * 2,
+        Some(PollReason::Unauthorized { interval_ms }) => Duration::from_millis(*interval_ms) * 2,
         _ => Duration::from_secs(60),
     };
     let wait = wait.min(Duration::from_secs(24 * 3600));
-    retry(label, after, wait, Reason::Unauthorized { interval_ms: millis(wait) }, now, 0.0);
+    retry(label, after, wait, PollReason::Unauthorized { interval_ms: millis(wait) }, now, 0.0);
     plan
 }
 
@@ -62,7 +62,7 @@ const SHORTAGE_WAIT: Duration = Duration::from_secs(10);
 /// Plans a shortage of this machine: no request was sent, and nothing is counted.
 pub(super) fn plan_shortage(label: &LabelRecord, now: Timestamp, jitter: f64) -> PollPlan {
     let mut plan = empty_plan(label);
-    let reason = Reason::OurFault { interval_ms: millis(SHORTAGE_WAIT) };
+    let reason = PollReason::OurFault { interval_ms: millis(SHORTAGE_WAIT) };
     retry(label, &mut plan.poll_state, SHORTAGE_WAIT, reason, now, jitter);
     plan
 }
@@ -81,7 +81,7 @@ pub(super) fn plan_failure(
         after.failures = after.failures.saturating_add(1);
         after.failing_since = after.failing_since.or(Some(now));
     }
-    let reason = Reason::Failed { failures: after.failures, interval_ms: millis(wait) };
+    let reason = PollReason::Failed { failures: after.failures, interval_ms: millis(wait) };
     retry(label, after, wait, reason, now, jitter);
     plan
 }
@@ -91,7 +91,7 @@ pub(super) fn retry(
     label: &LabelRecord,
     after: &mut PollState,
     wait: Duration,
-    reason: Reason,
+    reason: PollReason,
     now: Timestamp,
     jitter: f64,
 ) {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::cadence::{Cadence, NextPoll, Suggestion};
 use super::freshness::{self, Measurement};
 use super::pace::Pace;
-use super::reason::Reason;
+use super::reason::PollReason;
 use super::schedule::Entry;
 use crate::domain::clock::Gaps;
 use crate::domain::label::LabelState;
@@ -148,7 +148,7 @@ pub struct UnchangedPlan {
     /// The wait from this poll to the next, in milliseconds.
     pub wait_ms: u32,
     pub pace: Pace,
-    pub reason: Reason,
+    pub reason: PollReason,
 }
 
 /// Plans the next poll after an unchanged answer, from memory alone. Returns `None` if more may follow (an alert is

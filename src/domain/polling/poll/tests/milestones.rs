@@ -65,7 +65,7 @@ fn a_delivery_below_a_newer_scan_is_announced_once_in_any_order_of_arrival() {
         assert!(count(&messages, "out_for_delivery") <= 1, "{order}: {messages:?}");
         let now = life.label.poll_state.clone();
         let row = match &now.reason {
-            Some(Reason::Cadence(cadenced)) => cadenced.row.as_ref(),
+            Some(PollReason::Cadence(cadenced)) => cadenced.row.as_ref(),
             other => panic!("{order}: {other:?}"),
         };
         assert_eq!((now.state, row), (LabelState::Active, "IT"), "{order}");
