@@ -27,7 +27,7 @@ pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
     };
     let mut found = Inspection::default();
     if let Some(secret) = &what.secret {
-        found = found.and(inspect(secret, headers.signed(), &body, now.as_second()));
+        found = found.and(inspect(secret, headers.signed_headers(), &body, now.as_second()));
     }
     found = found.and(OtherSignatures::read(&what.other_signatures)?.inspect(
         |name| headers.header(name),
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn headers_have_either_name() {
         let read = headers(&["Webhook-ID: msg_1", "svix-id: other", "SVIX-Timestamp:12", "x: y:z"]).unwrap();
-        let signed = read.signed();
+        let signed = read.signed_headers();
         assert_eq!((signed.id, signed.timestamp, signed.signature), (Some("msg_1"), Some("12"), None));
     }
 

@@ -89,7 +89,7 @@ const RELATIVE_HINT: &str = "relative paths start at the configuration file";
 fn fetch(at: &At<'_>) -> Result<String, Wrong> {
     at.context.is_secret.set(true);
     let context = at.context;
-    let text = match (at.kind(), at.kind().and_then(kept)) {
+    let text = match (at.kind(), at.kind().and_then(place_of_secret)) {
         _ if context.extent == Extent::BesideDaemon => UNREAD.to_owned(),
         (Some(ValueKind::String(text)), _) => text.clone(),
         (_, Some(("file", path))) => file(context, path, LONGEST)?,
