@@ -350,6 +350,6 @@ mod tests {
         let findings = Findings::default();
         lay(Some(Path::new("/nowhere/t.toml")), &Environment::default(), &findings);
         let faults = Faults::of(findings.finish().0);
-        assert!(faults.to_string().contains("/nowhere/t.toml: cannot be read: No such file"), "{faults}");
+        assert!(faults.to_string().contains("/nowhere/t.toml: does not exist"), "{faults}");
     }
 }

@@ -70,7 +70,8 @@ impl Header {
         if records.count != self.columns.len() {
             let (has, needs) = (records.count, self.columns.len());
             let hint = "put a value that contains a comma in quotes".to_owned();
-            let row_fault = RowFault::new(format!("has {has} cells, but the header has {needs}"));
+            let cells = if has == 1 { "cell" } else { "cells" };
+            let row_fault = RowFault::new(format!("has {has} {cells}, but the header has {needs}"));
             return Err(RowFault { hint: Some(hint), ..row_fault });
         }
         let mut draft = UncheckedRow::default();

@@ -58,7 +58,7 @@ fn labels_of_every_kind_of_file() {
         "labels.d/a.txt: row 4 = nonsense: is not a label id",
         "labels.d/b.jsonl: row 3: is not valid JSON",
         "extra.csv: row 3 = mian: is not an account of this configuration (label se-41) (hint: did you mean \"main\"?",
-        "extra.csv: row 4: has 1 cells where the header has 3",
+        "extra.csv: row 4: has 1 cell, but the header has 3",
     ];
     for (fault, expected) in faults.iter().zip(expected) {
         assert!(fault.contains(expected) && fault.contains("(hint: "), "{expected}\n{fault}");

@@ -84,9 +84,9 @@ fn a_stretched_quota_is_explained_with_its_factor() {
     assert_eq!(
         stretched[2..],
         [
-            "the labels of account main need 240.00 requests a minute of 160 allowed: all their waits are \
-             stretched 1.50 times",
-            "planned for 2026-11-22T13:00:00.000Z; expected later for the reasons above",
+            "the labels of account main need 240.00 requests a minute of 160 allowed: all intervals are \
+             stretched by 1.50",
+            "planned for 2026-11-22T13:00:00.000Z; expected later, for the reasons above",
         ]
     );
     let used_up = said_of(label("active"), polled(), account.clone(), 1_000, 1.5);
