@@ -8,6 +8,12 @@ use super::{Store, StoreError};
 use crate::domain::label::AccountName;
 use crate::domain::polling::label_record::LabelRecord;
 
+// The plus keeps SQLite from reading all labels of the account by an index that begins with it.
+const SCHEDULED: &str =
+    "SELECT * FROM labels WHERE label_key > ? AND +account = ? AND next_poll_at IS NOT NULL
+     ORDER BY label_key LIMIT ?";
+const CHANGED: &str = "SELECT * FROM labels WHERE version > ? AND version <= ? AND +account = ?";
+
 /// A page of the polled labels.
 #[derive(Debug)]
 pub struct SchedulePage {
@@ -33,15 +39,12 @@ impl Store {
         after: i64,
         limit: u32,
     ) -> Result<SchedulePage, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM labels WHERE label_key > ? AND account = ? AND next_poll_at IS NOT NULL
-             ORDER BY label_key LIMIT ?",
-        )
-        .bind(after)
-        .bind(account.as_str())
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
+        let rows = sqlx::query(SCHEDULED)
+            .bind(after)
+            .bind(account.as_str())
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?;
         let last_row = rows.last().filter(|_| rows.len() >= limit as usize);
         let last_row = last_row.map(|row| row.try_get("label_key")).transpose()?;
         Ok(SchedulePage { labels: records(&rows)?, last_row })
@@ -67,7 +70,7 @@ impl Store {
         let Some(until) = until else {
             return Ok(ChangedLabels { labels: Vec::new(), version, more: false });
         };
-        let rows = sqlx::query("SELECT * FROM labels WHERE version > ? AND version <= ? AND account = ?")
+        let rows = sqlx::query(CHANGED)
             .bind(version)
             .bind(until)
             .bind(account.as_str())
@@ -79,4 +82,28 @@ impl Store {
 
 fn records(rows: &[SqliteRow]) -> Result<Vec<LabelRecord>, sqlx::Error> {
     rows.iter().filter_map(|row| label_record(row).transpose()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_is_found_by_its_key_or_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _writer) = crate::store::open(&directory.path().join("t.db")).await.unwrap();
+        for (query, index) in [
+            (SCHEDULED, "USING INTEGER PRIMARY KEY (rowid>?)"),
+            (CHANGED, "labels_changed (version>? AND version<?)"),
+        ] {
+            let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")))
+                .fetch_all(&store.readers)
+                .await
+                .unwrap();
+            let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+            assert!(steps.len() == 1 && steps[0].contains(index), "{steps:?}");
+        }
+    }
 }
