@@ -206,7 +206,7 @@ impl Shown {
                 p {
                     "If all active labels are in transit: " (number(forecast.polls_per_day.round() as u64))
                     " polls a day, " (format!("{:.0} %", forecast.share_of_limit * 100.0))
-                    " of the limit; half of all deliveries are noticed within "
+                    " of the limit; half of all delivery scans are noticed within "
                     (duration::format(Duration::from_secs(forecast.delivered_delay.as_secs()))) "."
                 }
             }
