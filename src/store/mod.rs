@@ -106,6 +106,11 @@ impl Store {
         file::beside(self.path(), "-wal").metadata().map_or(0, |file| file.len())
     }
 
+    /// Returns the size of the database without its write-ahead log.
+    pub fn database_bytes(&self) -> u64 {
+        self.path().metadata().map_or(0, |file| file.len())
+    }
+
     /// Fails if the path no longer names the open files.
     pub fn check_files(&self) -> Result<(), StoreError> {
         self.files.check()
