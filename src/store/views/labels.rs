@@ -18,9 +18,6 @@ use crate::store::{Store, StoreError, at};
 /// A label in a list.
 #[derive(Clone, Debug, Serialize)]
 pub struct LabelView {
-    /// Key of the row.
-    #[serde(skip)]
-    pub row: i64,
     pub label_id: String,
     pub account: String,
     pub state: String,
@@ -84,7 +81,6 @@ pub struct LabelRef {
 
 #[derive(sqlx::FromRow)]
 struct ViewRow {
-    label_key: i64,
     label_id: String,
     account: String,
     state: String,
@@ -107,7 +103,6 @@ impl From<ViewRow> for LabelView {
     fn from(row: ViewRow) -> Self {
         let span = |ms: i64| Some(Duration::from_millis(count(ms))).filter(|span| !span.is_zero());
         Self {
-            row: row.label_key,
             label_id: row.label_id,
             account: row.account,
             state: row.state,
@@ -201,7 +196,7 @@ impl Store {
         let rows = crate::store::json(rows);
         let rows = sqlx::query_as!(
             ViewRow,
-            r#"SELECT label_key AS "label_key!", label_id, account, state, status_code, tracking_number, registered_at,
+            r#"SELECT label_id, account, state, status_code, tracking_number, registered_at,
                 last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged,
                 failures, refusals, metadata, source
              FROM labels WHERE label_key IN (SELECT value FROM json_each(?)) ORDER BY label_key"#,
