@@ -11,7 +11,7 @@ use super::{Failure, open_store_to_read, table};
 use crate::clock;
 use crate::config::Config;
 use crate::store::views::accounts::AccountView;
-use crate::store::views::attention::limits;
+use crate::store::views::attention::Configured;
 use crate::store::{Store, StoreError};
 
 pub async fn run(path: &Path, what: Accounts) -> Result<ExitCode, Failure> {
@@ -30,11 +30,7 @@ pub async fn run(path: &Path, what: Accounts) -> Result<ExitCode, Failure> {
 
 /// Returns the configured accounts, by name.
 pub(super) async fn views(store: &Store, config: &Config) -> Result<Vec<AccountView>, StoreError> {
-    let mut views = Vec::new();
-    for (name, account) in &config.accounts {
-        views.push(store.account_view(name, limits(account), clock::now()).await?);
-    }
-    Ok(views)
+    store.account_views(&Configured::of(config).accounts, clock::now()).await
 }
 
 /// Prints a row per account.

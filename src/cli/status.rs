@@ -64,6 +64,10 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
         hint: file.hint,
         since: file.since.and_then(|since| Timestamp::from_millisecond(since).ok()),
     });
+    let mut labels = BTreeMap::new();
+    for count in store.label_counts().await? {
+        *labels.entry(count.state).or_default() += count.labels;
+    }
     let status = StatusReport {
         daemon: DaemonStatus {
             runs: record.is_some(),
@@ -72,7 +76,7 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
         database: store.path().display().to_string(),
         attention,
         accounts: accounts::views(&store, &loaded.config).await?,
-        labels: store.label_counts().await?,
+        labels,
         subscribers: store.subscriber_views(&configured.subscribers).await?,
         label_files_left_out: left_out.collect(),
     };

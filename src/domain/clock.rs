@@ -81,10 +81,6 @@ impl Gaps {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Returns how much of the time between the two did not pass.
     pub fn between(&self, since: Timestamp, until: Timestamp) -> SignedDuration {
         let within = |(from, to): &(Timestamp, Timestamp)| {

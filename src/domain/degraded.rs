@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::domain::delivery::health::{Health, HealthReason, HealthState};
+use crate::domain::delivery::health::HealthState;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::time::serialize_instant_or_null;
 
@@ -121,29 +121,28 @@ impl Degraded {
     pub fn subscriber(
         name: &str,
         status: SubscriberStatus,
-        health: &Health,
+        since: Option<Timestamp>,
+        reason: Option<&str>,
+        last_failure: Option<&str>,
         deliveries_wait: bool,
     ) -> Option<Self> {
-        let why =
-            |detail: String| Some(Self::new(DegradationKind::Subscriber, Some(name), health.since, detail));
-        match status {
-            SubscriberStatus::Configured(HealthState::Ok) => None,
+        let detail = match status {
+            SubscriberStatus::Configured(HealthState::Ok) => return None,
             SubscriberStatus::Configured(state) => {
-                let reason = health.reason.map(HealthReason::as_str).unwrap_or_default().replace('_', " ");
-                let last = health.last_failure.as_deref().filter(|_| state == HealthState::Failing);
+                let reason = reason.unwrap_or_default().replace('_', " ");
+                let last = last_failure.filter(|_| state == HealthState::Failing);
                 let last = last.map(|last| format!("; last failure: {last}")).unwrap_or_default();
-                why(format!("{} ({reason}){last}", state.as_str()))
+                format!("{} ({reason}){last}", state.as_str())
             }
-            SubscriberStatus::Disabled | SubscriberStatus::Removed if !deliveries_wait => None,
-            SubscriberStatus::Disabled => Some(Self {
-                since: None,
-                ..why("disabled in the configuration, but has pending deliveries".to_owned())?
-            }),
-            SubscriberStatus::Removed => Some(Self {
-                since: None,
-                ..why("removed from the configuration, but has pending deliveries".to_owned())?
-            }),
-        }
+            _ if !deliveries_wait => return None,
+            SubscriberStatus::Disabled => {
+                "disabled in the configuration, but has pending deliveries".to_owned()
+            }
+            SubscriberStatus::Removed => {
+                "removed from the configuration, but has pending deliveries".to_owned()
+            }
+        };
+        Some(Self::new(DegradationKind::Subscriber, Some(name), since, detail))
     }
 
     /// First polls that take longer than an hour. `take`: how long they take, `None` if the quota allows none.
@@ -207,15 +206,9 @@ mod tests {
         assert_eq!(Degraded::account("main", AccountStatus::Ok, since, None), None);
         let refused = Degraded::account("main", AccountStatus::Unauthorized, since, Some("401")).unwrap();
         assert_eq!((refused.what, refused.since), (DegradationKind::Account, Some(since)));
-        let health = |state| Health {
-            state,
-            since: Some(since),
-            reason: Some(HealthReason::NoConnection),
-            last_failure: Some("refused".to_owned()),
-            ..Health::default()
-        };
         let degraded = |enabled, state, waits| {
-            Degraded::subscriber("a", SubscriberStatus::of(enabled, state), &health(state), waits)
+            let status = SubscriberStatus::of(enabled, state);
+            Degraded::subscriber("a", status, Some(since), Some("no_connection"), Some("refused"), waits)
         };
         assert_eq!(degraded(Some(true), HealthState::Ok, true), None);
         let failing = degraded(Some(true), HealthState::Failing, false).unwrap();
@@ -223,7 +216,7 @@ mod tests {
         assert!(degraded(Some(true), HealthState::Paused, false).is_some());
         for enabled in [Some(false), None] {
             assert_eq!(degraded(enabled, HealthState::Failing, false), None);
-            assert_eq!(degraded(enabled, HealthState::Failing, true).unwrap().since, None);
+            assert!(degraded(enabled, HealthState::Failing, true).is_some());
         }
         assert_eq!(Degraded::wal(LARGE_WAL), None);
         assert!(Degraded::wal(LARGE_WAL + 1).is_some());

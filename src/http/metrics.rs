@@ -23,6 +23,9 @@ use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::time::earlier;
 use crate::metrics::{self, SubscriberLabelSet, metrics as process_metrics};
 use crate::store::StoreError;
+use crate::store::views::accounts::AccountView;
+use crate::store::views::attention;
+use crate::store::views::subscribers::SubscriberView;
 
 type Number = Gauge<f64, AtomicU64>;
 type CachedText = Result<String, String>;
@@ -86,12 +89,16 @@ impl<L: Clone + Debug + Send + Sync + std::hash::Hash + Eq + EncodeLabelSet + 's
 async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
     let mut registry = Registry::with_prefix("trackpost");
     register_counters(&mut registry, now);
-    of_accounts(&mut registry, sources, now).await?;
-    of_subscribers(&mut registry, sources, now).await?;
+    let configured = Arc::clone(&sources.configured.borrow());
+    let accounts = sources.store.account_views(&configured.accounts, now).await?;
+    let subscribers = sources.store.subscriber_views(&configured.subscribers).await?;
+    of_accounts(&mut registry, &accounts);
+    of_subscribers(&mut registry, &subscribers, now);
     of_store(&mut registry, sources).await?;
     let attention = Gauges::new(&mut registry, "attention", "Problems that need attention, by kind", None);
     let mut kinds: BTreeMap<String, f64> = BTreeMap::new();
-    for degraded in sources.degraded().await {
+    let degraded = attention::degraded_of(&sources.store, &accounts, &subscribers).await?;
+    for degraded in sources.with_notices(degraded) {
         let what = serde_json::to_value(degraded.what).ok();
         let what = what.as_ref().and_then(|what| what.as_str()).unwrap_or_default();
         *kinds.entry(what.to_owned()).or_default() += 1.0;
@@ -135,9 +142,8 @@ fn register_counters(registry: &mut Registry, now: Timestamp) {
     );
 }
 
-async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp) -> Result<(), StoreError> {
-    let gauge =
-        |registry: &mut Registry, name, help| Gauges::<AccountLabelSet>::new(registry, name, help, None);
+fn of_accounts(registry: &mut Registry, views: &[AccountView]) {
+    let gauge = |registry: &mut Registry, name, help| Gauges::<AccountLabelSet>::new(registry, name, help, None);
     let last_minute = gauge(registry, "requests_last_minute", "Requests to the API in the last 60 s");
     let per_minute = gauge(registry, "requests_per_minute_limit", "requests_per_minute of the configuration");
     let month = gauge(registry, "requests_this_month", "Requests to the API in this month");
@@ -157,9 +163,7 @@ async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp)
         "1 for the current state of the account",
         None,
     );
-    let configured = Arc::clone(&sources.configured.borrow());
-    for (name, limits) in &configured.accounts {
-        let view = sources.store.account_view(name, *limits, now).await?;
+    for view in views {
         let of = || AccountLabelSet { account: view.name.clone() };
         last_minute.set(of(), view.requests_last_minute as f64);
         per_minute.set(of(), f64::from(view.requests_per_minute));
@@ -173,16 +177,10 @@ async fn of_accounts(registry: &mut Registry, sources: &Sources, now: Timestamp)
             states.set(of, f64::from(u8::from(view.status == status)));
         }
     }
-    Ok(())
 }
 
-async fn of_subscribers(
-    registry: &mut Registry,
-    sources: &Sources,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let pending =
-        Gauges::<SubscriberLabelSet>::new(registry, "deliveries_pending", "Pending deliveries", None);
+fn of_subscribers(registry: &mut Registry, views: &[SubscriberView], now: Timestamp) {
+    let pending = Gauges::<SubscriberLabelSet>::new(registry, "deliveries_pending", "Pending deliveries", None);
     let oldest = Gauges::<SubscriberLabelSet>::new(
         registry,
         "deliveries_oldest_pending_age",
@@ -195,8 +193,7 @@ async fn of_subscribers(
         "1 for the current state of the subscriber",
         None,
     );
-    let configured = Arc::clone(&sources.configured.borrow());
-    for view in sources.store.subscriber_views(&configured.subscribers).await? {
+    for view in views {
         let of = || SubscriberLabelSet { subscriber: view.name.clone() };
         process_metrics().create_dead_series(&view.name);
         pending.set(of(), view.pending as f64);
@@ -207,12 +204,11 @@ async fn of_subscribers(
             states.set(of, f64::from(u8::from(view.state == state)));
         }
     }
-    Ok(())
 }
 
 async fn of_store(registry: &mut Registry, sources: &Sources) -> Result<(), StoreError> {
     let labels = Gauges::<LabelStateLabelSet>::new(registry, "labels", "Labels by account and state", None);
-    for count in sources.store.label_counts_by_account().await? {
+    for count in sources.store.label_counts().await? {
         labels.set(LabelStateLabelSet { account: count.account, state: count.state }, count.labels as f64);
     }
     let mut number = |name: &str, help: &str, unit: Option<Unit>, value: f64| {

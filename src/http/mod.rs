@@ -93,8 +93,12 @@ impl Sources {
     pub async fn degraded(&self) -> Vec<Degraded> {
         let configured = Arc::clone(&self.configured.borrow());
         let query = attention::degraded(&self.store, &configured, clock::now());
-        let mut found =
-            tokio::time::timeout(DATABASE_TIMEOUT, query).await.ok().and_then(Result::ok).unwrap_or_default();
+        let found = tokio::time::timeout(DATABASE_TIMEOUT, query).await.ok().and_then(Result::ok);
+        self.with_notices(found.unwrap_or_default())
+    }
+
+    /// Adds the problems that are not in the database.
+    fn with_notices(&self, mut found: Vec<Degraded>) -> Vec<Degraded> {
         found.extend(self.notices.rejected_reload().map(|rejected| {
             Degraded::new(DegradationKind::Reload, None, Some(rejected.at), rejected.faults.join("; "))
         }));
@@ -127,12 +131,12 @@ fn routes(sources: Sources) -> Router {
     let of_pages = Sources { store: sources.store.for_pages(), ..sources.clone() };
     let gate = Arc::new(gate::Gate::default());
     let pages = Router::new()
-        .route("/", get(pages::overview))
         .route("/labels/{id}", get(pages::label))
         .route("/subscribers/{name}", get(pages::subscriber))
         .route("/messages/{id}", get(pages::message))
         .route("/messages", get(feed::messages))
         .with_state(of_pages.clone())
+        .merge(Router::new().route("/", get(pages::overview)).with_state((of_pages.clone(), Arc::default())))
         .route_layer(from_fn_with_state(gate, gate::pass));
     let guarded = Router::new()
         .route("/metrics", get(metrics::metrics))

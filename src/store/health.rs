@@ -170,22 +170,13 @@ impl Store {
 
     /// Withdraws a ping that was not yet attempted. Returns whether it still existed.
     pub async fn withdraw_ping(&self, delivery: i64) -> Result<bool, StoreError> {
-        let done = self
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    sqlx::query!(
-                        "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, reason = NULL,
-                            last_outcome = 'not attempted'
-                         WHERE delivery_key = ? AND lane IS NULL AND state = 'pending' AND attempts = 0",
-                        delivery
-                    )
-                    .execute(tx)
-                    .await
-                })
-            })
-            .await?;
-        Ok(done.rows_affected() > 0)
+        let withdraw = sqlx::query!(
+            "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, reason = NULL,
+                last_outcome = 'not attempted'
+             WHERE delivery_key = ? AND lane IS NULL AND state = 'pending' AND attempts = 0",
+            delivery
+        );
+        Ok(self.execute(withdraw).await? > 0)
     }
 }
 

@@ -96,19 +96,11 @@ impl Store {
     /// Inserts the files, so that labels can refer to them.
     pub async fn insert_label_files(&self, paths: &[&str]) -> Result<(), StoreError> {
         let paths = json(paths);
-        self.writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    sqlx::query!(
-                        "INSERT INTO label_files (path) SELECT value FROM json_each(?) WHERE true ON CONFLICT DO NOTHING",
-                        paths
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                    Ok(())
-                })
-            })
-            .await
+        let insert = sqlx::query!(
+            "INSERT INTO label_files (path) SELECT value FROM json_each(?) WHERE true ON CONFLICT DO NOTHING",
+            paths
+        );
+        self.execute(insert).await.map(drop)
     }
 
     /// Replaces the set of skipped files by `left_out` (path, problem, hint).

@@ -38,22 +38,14 @@ impl Store {
             .map(|(group, tally)| RateRow { carrier: &group.carrier, state: group.state.as_str(), tally })
             .collect();
         let (rows, now) = (json(&rows), ms(now));
-        self.writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    sqlx::query!(
-                        "INSERT INTO learned_rates (carrier, state, tally, saved_at)
-                         SELECT value ->> 'carrier', value ->> 'state', value ->> 'tally', ?2
-                         FROM json_each(?1) WHERE true
-                         ON CONFLICT (carrier, state) DO UPDATE SET tally = excluded.tally, saved_at = excluded.saved_at",
-                        rows,
-                        now
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                    Ok(())
-                })
-            })
-            .await
+        let insert = sqlx::query!(
+            "INSERT INTO learned_rates (carrier, state, tally, saved_at)
+             SELECT value ->> 'carrier', value ->> 'state', value ->> 'tally', ?2
+             FROM json_each(?1) WHERE true
+             ON CONFLICT (carrier, state) DO UPDATE SET tally = excluded.tally, saved_at = excluded.saved_at",
+            rows,
+            now
+        );
+        self.execute(insert).await.map(drop)
     }
 }

@@ -43,7 +43,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::SqlitePool;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Sqlite, SqlitePool};
 use tokio::sync::watch;
 
 pub use error::StoreError;
@@ -106,6 +108,11 @@ impl Store {
         file::beside(self.path(), "-wal").metadata().map_or(0, |file| file.len())
     }
 
+    /// Returns the size of the database without its write-ahead log.
+    pub fn database_bytes(&self) -> u64 {
+        self.path().metadata().map_or(0, |file| file.len())
+    }
+
     /// Fails if the path no longer names the open files.
     pub fn check_files(&self) -> Result<(), StoreError> {
         self.files.check()
@@ -124,6 +131,13 @@ impl Store {
             self.writer.ping().await
         };
         answered.await.map_err(|error: StoreError| error.of(self.path()))
+    }
+
+    /// Executes one statement of the writer. Returns the number of rows affected.
+    async fn execute(&self, statement: Query<'static, Sqlite, SqliteArguments>) -> Result<u64, StoreError> {
+        self.writer
+            .write(move |tx| Box::pin(async move { Ok(statement.execute(tx).await?.rows_affected()) }))
+            .await
     }
 
     /// Ends readers and writer, even if other handles exist. Queued jobs are written first.

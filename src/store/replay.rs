@@ -115,6 +115,18 @@ impl From<StoredMessageRow> for StoredMessage {
     }
 }
 
+/// Selects stored messages; takes the rest of the statement.
+macro_rules! select_stored {
+    ($rest:literal, $($argument:expr),*) => {
+        sqlx::query_as!(
+            StoredMessageRow,
+            r#"SELECT m.message_key AS "message_key!", m.message_id, m.label_key, m.label_id, m.seq, m.subject_key,
+                      m.type AS kind, m.account, m.created_at, d.state AS "state?" "# + $rest,
+            $($argument),*
+        )
+    };
+}
+
 impl Store {
     /// Returns a page of stored messages after `after` (`None`: from the start), in order of creation.
     pub async fn stored_messages(
@@ -138,13 +150,10 @@ impl Store {
         after: i64,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
-        let rows = sqlx::query_as!(
-            StoredMessageRow,
-            r#"SELECT m.message_key AS "message_key!", m.message_id, m.label_key, m.label_id, m.seq, m.subject_key,
-                      m.type AS kind, m.account, m.created_at, d.state AS "state?"
-               FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
+        let rows = select_stored!(
+            "FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
                WHERE m.label_key = ?2 AND m.message_key > ?3 AND m.created_at >= ?4 AND m.created_at < ?5
-               ORDER BY m.seq LIMIT ?6"#,
+               ORDER BY m.seq LIMIT ?6",
             name,
             label,
             after,
@@ -173,13 +182,10 @@ impl Store {
         .await?;
         let Some(first) = first else { return Ok(Vec::new()) };
         let after = after.max(first - 1);
-        let rows = sqlx::query_as!(
-            StoredMessageRow,
-            r#"SELECT m.message_key, m.message_id, m.label_key, m.label_id, m.seq, m.subject_key, m.type AS kind,
-                      m.account, m.created_at, d.state AS "state?"
-               FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
+        let rows = select_stored!(
+            "FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
                WHERE m.message_key > ?2 AND m.created_at >= ?3 AND m.created_at < ?4
-               ORDER BY m.message_key LIMIT ?5"#,
+               ORDER BY m.message_key LIMIT ?5",
             name,
             after,
             since,
@@ -193,11 +199,8 @@ impl Store {
 
     /// Makes one delivery due at `now`; a settled one is queued again. Returns 0 if it has changed meanwhile.
     pub async fn retry(&self, delivery: i64, now: Timestamp) -> Result<u64, StoreError> {
-        let found = sqlx::query_as!(
-            StoredMessageRow,
-            r#"SELECT m.message_key AS "message_key!", m.message_id, m.label_key, m.label_id, m.seq, m.subject_key,
-                      m.type AS kind, m.account, m.created_at, d.state AS "state?"
-               FROM deliveries d JOIN messages m USING (message_key) WHERE d.delivery_key = ?"#,
+        let found = select_stored!(
+            "FROM deliveries d JOIN messages m USING (message_key) WHERE d.delivery_key = ?",
             delivery
         )
         .fetch_optional(&self.readers)

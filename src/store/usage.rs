@@ -89,39 +89,20 @@ impl Store {
     /// Reserves requests: they count as sent until they are counted one by one.
     pub async fn reserve_requests(&self, account: &AccountName, requests: u32) -> Result<(), StoreError> {
         let account = account.to_string();
-        self.writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    sqlx::query!(
-                        "UPDATE quotas SET reserved = reserved + ? WHERE account = ?",
-                        requests,
-                        account
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                    Ok(())
-                })
-            })
-            .await
+        let reserve =
+            sqlx::query!("UPDATE quotas SET reserved = reserved + ? WHERE account = ?", requests, account);
+        self.execute(reserve).await.map(drop)
     }
 
     /// Releases reserved requests that were not sent, at a clean end.
     pub async fn release_requests(&self, account: &AccountName, requests: u32) -> Result<(), StoreError> {
         let account = account.to_string();
-        self.writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    sqlx::query!(
-                        "UPDATE quotas SET reserved = max(0, reserved - ?) WHERE account = ?",
-                        requests,
-                        account
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                    Ok(())
-                })
-            })
-            .await
+        let release = sqlx::query!(
+            "UPDATE quotas SET reserved = max(0, reserved - ?) WHERE account = ?",
+            requests,
+            account
+        );
+        self.execute(release).await.map(drop)
     }
 
     /// Lets the labels of `carrier` wait until `until`, also after a restart.

@@ -118,7 +118,7 @@ impl Files {
 
     /// Returns every label and its state.
     async fn states(&self) -> Vec<(String, String)> {
-        let labels = self.harness.store().label_page(None, None, None, 0).await.unwrap();
+        let labels = self.harness.labels().await;
         labels.into_iter().map(|label| (label.label_id, label.state)).collect()
     }
 

@@ -41,8 +41,9 @@ impl CheckReport {
             .iter()
             .map(|account| Load { labels: account.labels, requests_per_day: account.requests_per_day() })
             .collect();
-        let forecast = forecast(&config.cadence, &loads);
-        accounts.iter_mut().for_each(|account| account.set_shares(forecast.polls_per_label_per_day));
+        let each = forecast(&config.cadence);
+        let forecast = each.of(&loads);
+        accounts.iter_mut().for_each(|account| account.set_shares(each.polls_per_day));
         let overloads: Vec<Fault> = accounts.iter().flat_map(AccountLine::overloads).collect();
         Self {
             ok: true,

@@ -20,28 +20,18 @@ pub async fn remove(
     ids: &[String],
     account: Option<&str>,
 ) -> Result<ExitCode, Failure> {
-    let mut code = ExitCode::SUCCESS;
-    for id in ids {
-        print_outcome(remove_one(store, config, id, account).await, &mut code);
-    }
-    Ok(code)
-}
-
-async fn remove_one(
-    store: &Store,
-    config: &Config,
-    id: &str,
-    account: Option<&str>,
-) -> Result<String, Failure> {
-    let (_, key) = resolve::label(store, config, id, account).await?;
-    match store.remove_by_hand(&key).await? {
+    each(ids, async |id| {
+        let (_, key) = resolve::label(store, config, id, account).await?;
+        match store.remove_by_hand(&key).await? {
         Removal::Removed => Ok(format!("{id}: removed; its history stays")),
         Removal::StillConfigured => Err(Failure::new(format!(
             "{id} is in the configuration or in a label file, so it stays registered"
         ))
         .hint("remove it there; a running daemon reads changed label files by itself, and the configuration after trackpost reload")),
         Removal::Unknown => Err(Failure::new(format!("{id} is already removed"))),
-    }
+        }
+    })
+    .await
 }
 
 pub async fn poll(
@@ -50,27 +40,18 @@ pub async fn poll(
     ids: &[String],
     account: Option<&str>,
 ) -> Result<ExitCode, Failure> {
-    let mut code = ExitCode::SUCCESS;
-    for id in ids {
-        print_outcome(poll_one(store, config, id, account).await, &mut code);
-    }
+    let code = each(ids, async |id| {
+        let (_, key) = resolve::label(store, config, id, account).await?;
+        let now = clock::now();
+        if !store.poll_now(&key, now).await? {
+            return Err(removed(id));
+        }
+        let waits = waits_for(&store.account_state(&key.account, now).await?, &key, now);
+        Ok(waits.map_or_else(|| format!("{id}: due now"), |waits| format!("{id}: queued: {waits}")))
+    });
+    let code = code.await;
     note_if_no_daemon_runs(store);
-    Ok(code)
-}
-
-async fn poll_one(
-    store: &Store,
-    config: &Config,
-    id: &str,
-    account: Option<&str>,
-) -> Result<String, Failure> {
-    let (_, key) = resolve::label(store, config, id, account).await?;
-    let now = clock::now();
-    if !store.poll_now(&key, now).await? {
-        return Err(removed(id));
-    }
-    let waits = waits_for(&store.account_state(&key.account, now).await?, &key, now);
-    Ok(waits.map_or_else(|| format!("{id}: due now"), |waits| format!("{id}: queued: {waits}")))
+    code
 }
 
 pub(super) fn removed(id: &str) -> Failure {
@@ -89,12 +70,20 @@ pub(super) fn waits_for(account: &AccountState, key: &LabelKey, now: Timestamp) 
     Some(format!("the API answered 429 for account {name}, which waits until {}", shown(Some(until))))
 }
 
-fn print_outcome(done: Result<String, Failure>, code: &mut ExitCode) {
-    match done {
-        Ok(text) => output::line(text),
-        Err(failure) => {
-            output::print_error(failure);
-            *code = ExitCode::FAILURE;
+/// Changes one label after the other.
+async fn each(
+    ids: &[String],
+    change: impl AsyncFn(&str) -> Result<String, Failure>,
+) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    for id in ids {
+        match change(id).await {
+            Ok(text) => output::line(text),
+            Err(failure) => {
+                output::print_error(failure);
+                code = ExitCode::FAILURE;
+            }
         }
     }
+    Ok(code)
 }

@@ -12,25 +12,29 @@ use crate::clock;
 use crate::config::{Config, duration};
 use crate::domain::label::AccountName;
 use crate::store::Store;
-use crate::store::views::labels::{LabelDetail, LabelView};
+use crate::store::views::PAGE;
+use crate::store::views::labels::{LabelDetail, LabelFilter, LabelView};
 
 const HEADING: [&str; 8] =
     ["LABEL", "ACCOUNT", "SOURCE", "STATE", "STATUS", "TRACKING NUMBER", "LAST CHANGE", "NEXT POLL"];
 
 pub async fn list(store: &Store, config: &Config, what: &LabelList) -> Result<ExitCode, Failure> {
-    let (state, account, find) = (what.state.as_deref(), what.account.as_deref(), what.find.as_deref());
+    let wanted = LabelFilter {
+        state: what.state.as_deref(),
+        account: what.account.as_deref(),
+        find: what.find.as_deref(),
+    };
     let json = what.listing.json;
+    let mut found = store.find_labels(wanted, u32::MAX).await?;
+    if found.is_empty() {
+        none(config, wanted, json)?;
+    }
+    found.sort_unstable();
     let mut table = Table::new(HEADING, &["SOURCE", "ACCOUNT", "LAST CHANGE"]);
     let outlooks = Outlooks::of(store, config, clock::now()).await?;
-    let mut after = 0;
-    loop {
-        let page = store.label_page(state, account, find, after).await?;
+    for rows in found.chunks(PAGE as usize) {
+        let page = store.label_views(rows).await?;
         let page: Vec<_> = page.into_iter().map(|label| outlooks.with_expected_poll(label)).collect();
-        if after == 0 && page.is_empty() {
-            none(config, account, state.is_some() || find.is_some(), json)?;
-        }
-        let Some(last) = page.last() else { break };
-        after = last.row;
         if json {
             output::json_lines(&page)?;
         } else {
@@ -41,15 +45,14 @@ pub async fn list(store: &Store, config: &Config, what: &LabelList) -> Result<Ex
 }
 
 /// Handles an empty list: an unknown account is a failure.
-fn none(config: &Config, account: Option<&str>, filtered: bool, json: bool) -> Result<(), Failure> {
-    if let Some(account) = account
+fn none(config: &Config, wanted: LabelFilter<'_>, json: bool) -> Result<(), Failure> {
+    if let Some(account) = wanted.account
         && !config.accounts.contains_key(&AccountName::new(account))
     {
         return Err(resolve::unknown_account(config, account));
     }
     if !json {
-        let filtered = filtered || account.is_some();
-        output::line(if filtered {
+        output::line(if wanted.state.or(wanted.account).or(wanted.find).is_some() {
             "no label matches"
         } else {
             "no labels are registered; trackpost labels add registers one"

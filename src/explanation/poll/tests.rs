@@ -18,7 +18,6 @@ fn at(text: &str) -> Timestamp {
 
 fn label(state: &str) -> LabelView {
     LabelView {
-        row: 1,
         label_id: "se-1".to_owned(),
         account: "main".to_owned(),
         state: state.to_owned(),

@@ -1,13 +1,14 @@
 //! `/`: first what needs attention, then accounts, labels, freshness and deliveries. `/?find=` searches labels.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
+use tokio::sync::Mutex;
 
 use super::super::{MAX_SILENCE, Sources};
 use super::figures;
@@ -19,15 +20,14 @@ use crate::domain::degraded::{DegradationKind, Degraded, first_polls_in_words};
 use crate::domain::label::AccountName;
 use crate::domain::polling::cadence::Cadence;
 use crate::domain::polling::freshness::{FreshnessFigures, Histogram};
-use crate::domain::polling::outlook::AccountLimits;
 use crate::domain::time::earlier;
 use crate::explanation::{kind_in_words, roughly};
 use crate::metrics::metrics;
-use crate::simulation::forecast::{Forecast, forecast};
+use crate::simulation::forecast::{Forecast, LabelForecast, Load, forecast};
 use crate::store::StoreError;
 use crate::store::views::accounts::AccountView;
-use crate::store::views::attention::Configured;
-use crate::store::views::overview::LabelCount;
+use crate::store::views::attention::{self, Configured};
+use crate::store::views::labels::LabelCount;
 use crate::store::views::subscribers::SubscriberView;
 
 /// Period of the freshness figures.
@@ -40,8 +40,12 @@ pub(in crate::http) struct PageQuery {
     state: Option<String>,
 }
 
+/// The forecast for a label, simulated once for each cadence.
+#[derive(Debug, Default)]
+pub(in crate::http) struct Forecasts(Mutex<Option<(Cadence, LabelForecast)>>);
+
 pub(in crate::http) async fn overview(
-    State(sources): State<Sources>,
+    State((sources, forecasts)): State<(Sources, Arc<Forecasts>)>,
     Query(query): Query<PageQuery>,
 ) -> Response {
     let now = clock::now();
@@ -50,7 +54,7 @@ pub(in crate::http) async fn overview(
     if find.is_some() || state.is_some() {
         return search::found(&sources, find, state, now).await.unwrap_or_else(|error| unreadable(&error));
     }
-    match Shown::read(&sources, now).await {
+    match Shown::read(&sources, &forecasts, now).await {
         Ok(shown) => live("Overview", "", &shown.markup(now)),
         Err(error) => unreadable(&error),
     }
@@ -68,13 +72,16 @@ struct Shown {
 }
 
 impl Shown {
-    async fn read(sources: &Sources, now: Timestamp) -> Result<Self, StoreError> {
+    async fn read(sources: &Sources, forecasts: &Forecasts, now: Timestamp) -> Result<Self, StoreError> {
         let (store, configured) = (&sources.store, Arc::clone(&sources.configured.borrow()));
-        let mut accounts = Vec::new();
-        for (name, limits) in &configured.accounts {
-            accounts.push(store.account_view(name, *limits, now).await?);
-        }
-        let labels = store.label_counts_by_account().await?;
+        // In parallel, because each pages' connection reads one after the other.
+        let (accounts, subscribers, labels, freshness) = tokio::try_join!(
+            store.account_views(&configured.accounts, now),
+            store.subscriber_views(&configured.subscribers),
+            store.label_counts(),
+            store.freshness_figures(earlier(now, FRESHNESS)),
+        )?;
+        let degraded = attention::degraded_of(store, &accounts, &subscribers).await?;
         let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let database = format!(
             "{}, {}, and {} of write-ahead log",
@@ -84,12 +91,12 @@ impl Shown {
         );
         Ok(Self {
             still: sources.heartbeats.silent(now, MAX_SILENCE),
-            attention: sources.degraded().await,
+            attention: sources.with_notices(degraded),
             accounts,
-            forecast: foretell(&configured, &labels),
+            forecast: foretell(&configured, &labels, forecasts).await,
             labels,
-            freshness: store.freshness_figures(earlier(now, FRESHNESS)).await?,
-            subscribers: store.subscriber_views(&configured.subscribers).await?,
+            freshness,
+            subscribers,
             database,
         })
     }
@@ -294,40 +301,29 @@ pub(super) fn latency(subscriber: Option<&str>) -> Markup {
 }
 
 /// Expected cost and freshness of the active labels; `None` without active labels.
-fn foretell(configured: &Configured, labels: &[LabelCount]) -> Option<Forecast> {
-    let each = of_one_label(configured.cadence.as_ref()?);
+async fn foretell(configured: &Configured, labels: &[LabelCount], forecasts: &Forecasts) -> Option<Forecast> {
     let active = |account: &str| {
-        labels
-            .iter()
-            .filter(|count| count.account == account && count.state == "active")
-            .map(|count| count.labels)
-            .sum::<u64>()
+        let active = labels.iter().filter(|count| count.account == account && count.state == "active");
+        active.map(|count| count.labels as usize).sum()
     };
-    let loads: Vec<(u64, &AccountLimits)> =
-        configured.accounts.iter().map(|(name, limits)| (active(name.as_str()), limits)).collect();
-    let count: u64 = loads.iter().map(|(labels, _)| labels).sum();
-    let share = |(labels, limits): &(u64, &AccountLimits)| {
-        each.polls_per_label_per_day * *labels as f64 / limits.requests_per_day().max(1.0)
+    let loads: Vec<Load> = configured
+        .accounts
+        .iter()
+        .map(|(name, limits)| Load {
+            labels: active(name.as_str()),
+            requests_per_day: limits.requests_per_day(),
+        })
+        .filter(|load| load.labels > 0)
+        .collect();
+    let cadence = configured.cadence.as_ref().filter(|_| !loads.is_empty())?;
+    let mut last = forecasts.0.lock().await;
+    let each = match &*last {
+        Some((of, each)) if of == cadence => *each,
+        _ => {
+            let of = cadence.clone();
+            let each = tokio::task::spawn_blocking(move || forecast(&of)).await.ok()?;
+            last.insert((cadence.clone(), each)).1
+        }
     };
-    let share_of_limit = loads.iter().map(share).fold(0.0, f64::max);
-    (count > 0).then(|| Forecast {
-        polls_per_day: each.polls_per_label_per_day * count as f64,
-        share_of_limit,
-        delivered_delay: each.delivered_delay.mul_f64(share_of_limit.max(1.0)),
-        ..each
-    })
-}
-
-/// The forecast for one label; simulated once for each cadence.
-fn of_one_label(cadence: &Cadence) -> Forecast {
-    static LAST: Mutex<Option<(Cadence, Forecast)>> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((of, forecast)) = &*last
-        && of == cadence
-    {
-        return *forecast;
-    }
-    let result = forecast(cadence, &[]);
-    *last = Some((cadence.clone(), result));
-    result
+    Some(each.of(&loads))
 }

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::super::Sources;
 use super::layout::{badge, encoded, label_link, metadata, page_of, table, time_or};
 use crate::store::StoreError;
-use crate::store::views::labels::LabelView;
+use crate::store::views::labels::{LabelFilter, LabelView};
 
 /// Maximum number of labels shown.
 const MAX_LABELS: usize = 100;
@@ -19,7 +19,9 @@ pub(super) async fn found(
     state: Option<&str>,
     now: Timestamp,
 ) -> Result<Response, StoreError> {
-    let labels = sources.store.found_labels(find, state, MAX_LABELS as u32 + 1).await?;
+    let wanted = LabelFilter { find, state, account: None };
+    let labels = sources.store.find_labels(wanted, MAX_LABELS as u32 + 1).await?;
+    let labels = sources.store.label_views(&labels).await?;
     if let ([label], Some(_)) = (&labels[..], find) {
         let to = format!("/labels/{}?account={}", encoded(&label.label_id), encoded(&label.account));
         return Ok((StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response());

@@ -52,8 +52,20 @@ fn seconds<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::O
 }
 
 impl Store {
-    /// Returns a configured account as last written.
-    pub async fn account_view(
+    /// Returns configured accounts as last written.
+    pub async fn account_views(
+        &self,
+        accounts: &[(AccountName, Limits)],
+        now: Timestamp,
+    ) -> Result<Vec<AccountView>, StoreError> {
+        let mut views = Vec::with_capacity(accounts.len());
+        for (name, limits) in accounts {
+            views.push(self.account_view(name, *limits, now).await?);
+        }
+        Ok(views)
+    }
+
+    async fn account_view(
         &self,
         name: &AccountName,
         limits: AccountLimits,

@@ -1,6 +1,4 @@
 //! Collects the degraded parts from the database, for `/healthz` and `trackpost status`.
-//!
-//! Cheap enough for a request every second: it counts neither labels nor deliveries.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +6,13 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::domain::account::Account;
-use crate::domain::degraded::{DegradationKind, Degraded, SubscriberStatus};
+use crate::domain::degraded::{DegradationKind, Degraded};
 use crate::domain::label::AccountName;
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::polling::cadence::Cadence;
 use crate::domain::polling::outlook::AccountLimits;
+use crate::store::views::accounts::AccountView;
+use crate::store::views::subscribers::SubscriberView;
 use crate::store::{Store, StoreError};
 
 /// The accounts and subscribers of the configuration, as needed for health.
@@ -53,26 +53,39 @@ pub fn limits(account: &Account) -> AccountLimits {
     }
 }
 
-/// Returns everything degraded according to the database, most urgent first.
+/// Returns everything degraded according to the database, most urgent first. Counts neither labels nor deliveries.
 pub async fn degraded(
     store: &Store,
     configured: &Configured,
     now: Timestamp,
 ) -> Result<Vec<Degraded>, StoreError> {
+    let accounts = store.account_views(&configured.accounts, now).await?;
+    let subscribers = store.uncounted_subscriber_views(&configured.subscribers).await?;
+    degraded_of(store, &accounts, &subscribers).await
+}
+
+/// As [`degraded`], for accounts and subscribers that are read already.
+pub async fn degraded_of(
+    store: &Store,
+    accounts: &[AccountView],
+    subscribers: &[SubscriberView],
+) -> Result<Vec<Degraded>, StoreError> {
     let mut found = Vec::new();
-    for (name, limits) in &configured.accounts {
-        let view = store.account_view(name, *limits, now).await?;
+    for view in accounts {
         found.extend(Degraded::account(&view.name, view.status, view.since, view.detail.as_deref()));
         found.extend(Degraded::first_polls(&view.name, view.first_polls_waiting, view.first_polls_take));
     }
-    let owed = store.subscribers_with_pending().await?;
-    let absent = owed.iter().map(|name| SubscriberName::new(name));
-    let absent = absent.filter(|name| !configured.subscribers.contains_key(name));
-    for name in configured.subscribers.keys().cloned().chain(absent) {
-        let health = store.subscriber_health(&name).await?;
-        let status = SubscriberStatus::of(configured.subscribers.get(&name).copied(), health.state);
-        let waits = owed.iter().any(|owed| owed == name.as_str());
-        found.extend(Degraded::subscriber(name.as_str(), status, &health, waits));
+    for view in subscribers {
+        let last_failure = view.last_failure.as_deref();
+        let waits = view.pending > 0;
+        found.extend(Degraded::subscriber(
+            &view.name,
+            view.state,
+            view.since,
+            view.reason,
+            last_failure,
+            waits,
+        ));
     }
     for file in store.label_files_left_out().await? {
         let since = file.since.and_then(|since| Timestamp::from_millisecond(since).ok());

@@ -1,6 +1,5 @@
 //! Labels, for `labels list`, `labels show` and `explain`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,9 +18,6 @@ use crate::store::{Store, StoreError, at};
 /// A label in a list.
 #[derive(Clone, Debug, Serialize)]
 pub struct LabelView {
-    /// Key of the row.
-    #[serde(skip)]
-    pub row: i64,
     pub label_id: String,
     pub account: String,
     pub state: String,
@@ -58,6 +54,23 @@ pub struct LabelDetail {
 /// Maximum length of a search text.
 const LONGEST_FIND: usize = 200;
 
+/// Number of labels of an account in a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelCount {
+    pub account: String,
+    pub state: String,
+    pub labels: u64,
+}
+
+/// Filter for labels.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LabelFilter<'a> {
+    pub state: Option<&'a str>,
+    pub account: Option<&'a str>,
+    /// A text in id, tracking number or metadata, ignoring the case of ASCII letters.
+    pub find: Option<&'a str>,
+}
+
 /// A reference to a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelRef {
@@ -68,7 +81,6 @@ pub struct LabelRef {
 
 #[derive(sqlx::FromRow)]
 struct ViewRow {
-    label_key: i64,
     label_id: String,
     account: String,
     state: String,
@@ -91,7 +103,6 @@ impl From<ViewRow> for LabelView {
     fn from(row: ViewRow) -> Self {
         let span = |ms: i64| Some(Duration::from_millis(count(ms))).filter(|span| !span.is_zero());
         Self {
-            row: row.label_key,
             label_id: row.label_id,
             account: row.account,
             state: row.state,
@@ -143,52 +154,20 @@ impl Store {
         Ok(rows)
     }
 
-    /// Returns the number of labels in each state.
-    pub async fn label_counts(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        let rows = sqlx::query!(r#"SELECT state, count(*) AS "labels!: i64" FROM labels GROUP BY state"#)
-            .fetch_all(&self.readers)
-            .await?;
-        Ok(rows.into_iter().map(|row| (row.state, count(row.labels))).collect())
-    }
-
-    /// Returns a page of labels after the row `after` (0: from the start), in order of registration. `find` is a text
-    /// in id, tracking number or metadata, ignoring the case of ASCII letters.
-    pub async fn label_page(
-        &self,
-        state: Option<&str>,
-        account: Option<&str>,
-        find: Option<&str>,
-        after: i64,
-    ) -> Result<Vec<LabelView>, StoreError> {
-        let find = find.map(str::to_ascii_lowercase);
-        let rows = sqlx::query_as!(
-            ViewRow,
-            r#"SELECT label_key, label_id, account, state, status_code, tracking_number, registered_at,
-                last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged,
-                failures, refusals, metadata, source
-             FROM labels
-             WHERE label_key > ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR account = ?3)
-               AND (?4 IS NULL OR instr(lower(label_id || char(10) || coalesce(tracking_number, '') || char(10) || metadata), ?4))
-             ORDER BY label_key LIMIT ?5"#,
-            after,
-            state,
-            account,
-            find,
-            PAGE
+    /// Counts the labels by account and state.
+    pub async fn label_counts(&self) -> Result<Vec<LabelCount>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT account, state, count(*) AS "labels!: i64" FROM labels GROUP BY account, state"#
         )
         .fetch_all(&self.readers)
         .await?;
-        Ok(rows.into_iter().map(LabelView::from).collect())
+        let label_count = |account, state, labels| LabelCount { account, state, labels: count(labels) };
+        Ok(rows.into_iter().map(|row| label_count(row.account, row.state, row.labels)).collect())
     }
 
-    /// Returns the first labels in `state` that contain `find` in id, tracking number or metadata, ignoring the case of
-    /// ASCII letters. Uses a covering index.
-    pub async fn found_labels(
-        &self,
-        find: Option<&str>,
-        state: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<LabelView>, StoreError> {
+    /// Returns the keys of at most `limit` matching labels, in no order. Reads a covering index only.
+    pub async fn find_labels(&self, wanted: LabelFilter<'_>, limit: u32) -> Result<Vec<i64>, StoreError> {
+        let LabelFilter { state, account, find } = wanted;
         let find = find.map(|find| {
             let escaped = find.chars().take(LONGEST_FIND).flat_map(|c| {
                 let special = matches!(c, '%' | '_' | '\\');
@@ -196,20 +175,32 @@ impl Store {
             });
             format!("%{}%", escaped.collect::<String>())
         });
+        let rows = sqlx::query_scalar!(
+            r#"SELECT label_key AS "label_key!" FROM labels
+               WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR account = ?2)
+                 AND (?3 IS NULL OR label_id || char(10) || coalesce(tracking_number, '') || char(10) || metadata
+                      LIKE ?3 ESCAPE '\')
+               LIMIT ?4"#,
+            state,
+            account,
+            find,
+            limit
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns labels by their keys, in order of registration.
+    pub async fn label_views(&self, rows: &[i64]) -> Result<Vec<LabelView>, StoreError> {
+        let rows = crate::store::json(rows);
         let rows = sqlx::query_as!(
             ViewRow,
-            r#"SELECT label_key AS "label_key!", label_id, account, state, status_code, tracking_number, registered_at,
+            r#"SELECT label_id, account, state, status_code, tracking_number, registered_at,
                 last_polled_at, last_changed_at, next_poll_at, wait_ms, pace_ms, unchanged,
                 failures, refusals, metadata, source
-             FROM (SELECT label_key FROM labels
-                   WHERE (?1 IS NULL OR label_id LIKE ?1 ESCAPE '\' OR tracking_number LIKE ?1 ESCAPE '\'
-                          OR metadata LIKE ?1 ESCAPE '\')
-                     AND (?2 IS NULL OR state = ?2)
-                   LIMIT ?3)
-                  JOIN labels USING (label_key)"#,
-            find,
-            state,
-            limit
+             FROM labels WHERE label_key IN (SELECT value FROM json_each(?)) ORDER BY label_key"#,
+            rows
         )
         .fetch_all(&self.readers)
         .await?;

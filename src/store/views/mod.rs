@@ -11,7 +11,6 @@ pub mod events;
 pub mod freshness;
 pub mod labels;
 pub mod messages;
-pub mod overview;
 pub mod subscribers;
 pub mod waiting;
 

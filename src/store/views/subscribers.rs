@@ -73,30 +73,23 @@ impl Store {
         configured: &BTreeMap<SubscriberName, bool>,
     ) -> Result<Vec<SubscriberView>, StoreError> {
         let owed = sqlx::query!(
-            r#"SELECT subscriber AS "subscriber!", count(*) AS "pending!: i64", min(created_at) AS "oldest!: i64"
-               FROM deliveries WHERE state = 'pending' GROUP BY subscriber"#
+            r#"SELECT owed.subscriber AS "subscriber!", owed.pending AS "pending!: i64", d.created_at AS "oldest!: i64"
+               FROM (SELECT subscriber, count(*) AS pending, min(delivery_key) AS oldest
+                     FROM deliveries WHERE state = 'pending' GROUP BY subscriber) owed
+               JOIN deliveries d ON d.delivery_key = owed.oldest"#
         )
         .fetch_all(&self.readers)
         .await?;
-        let owed: HashMap<String, (u64, Timestamp)> =
-            owed.into_iter().map(|row| (row.subscriber, (count(row.pending), at(row.oldest)))).collect();
-        let mut names: Vec<SubscriberName> = owed.keys().map(|name| SubscriberName::new(name)).collect();
-        names.extend(configured.keys().cloned());
-        names.sort();
-        names.dedup();
-        let mut views = Vec::with_capacity(names.len());
-        for name in &names {
-            let owed = owed.get(name.as_str());
-            let health = self.subscriber_health(name).await?;
-            let pending = owed.map_or(0, |(pending, _)| *pending);
-            let status = SubscriberStatus::of(configured.get(name).copied(), health.state);
-            views.push(SubscriberView::of(name, status, health, pending, owed.map(|(_, oldest)| *oldest)));
-        }
-        Ok(views)
+        let owed = owed.into_iter().map(|row| (row.subscriber, (count(row.pending), Some(at(row.oldest)))));
+        self.subscribers_owed(configured, owed.collect()).await
     }
 
-    /// Returns the subscribers with pending deliveries, by name. Reads one index row for each.
-    pub async fn subscribers_with_pending(&self) -> Result<Vec<String>, StoreError> {
+    /// As [`Self::subscriber_views`], but `pending` is 1 if there is any, and `oldest_pending_at` is `None`. Reads one
+    /// index row for each subscriber.
+    pub(super) async fn uncounted_subscriber_views(
+        &self,
+        configured: &BTreeMap<SubscriberName, bool>,
+    ) -> Result<Vec<SubscriberView>, StoreError> {
         let names = sqlx::query_scalar!(
             r#"WITH RECURSIVE owed (subscriber) AS (
                    SELECT min(subscriber) FROM deliveries WHERE state = 'pending'
@@ -109,6 +102,25 @@ impl Store {
         )
         .fetch_all(&self.readers)
         .await?;
-        Ok(names)
+        self.subscribers_owed(configured, names.into_iter().map(|name| (name, (1, None))).collect()).await
+    }
+
+    async fn subscribers_owed(
+        &self,
+        configured: &BTreeMap<SubscriberName, bool>,
+        owed: HashMap<String, (u64, Option<Timestamp>)>,
+    ) -> Result<Vec<SubscriberView>, StoreError> {
+        let mut names: Vec<SubscriberName> = owed.keys().map(|name| SubscriberName::new(name)).collect();
+        names.extend(configured.keys().cloned());
+        names.sort();
+        names.dedup();
+        let mut views = Vec::with_capacity(names.len());
+        for name in &names {
+            let (pending, oldest) = owed.get(name.as_str()).copied().unwrap_or_default();
+            let health = self.subscriber_health(name).await?;
+            let status = SubscriberStatus::of(configured.get(name).copied(), health.state);
+            views.push(SubscriberView::of(name, status, health, pending, oldest));
+        }
+        Ok(views)
     }
 }

@@ -34,7 +34,7 @@ impl Harness {
     }
 
     async fn states(&self) -> Vec<(String, String, String)> {
-        let page = self.store().label_page(None, None, None, 0).await.unwrap();
+        let page = self.labels().await;
         page.into_iter().map(|label| (label.label_id, label.state, label.source)).collect()
     }
 
@@ -164,7 +164,7 @@ async fn a_label_removed_by_hand_stays_removed() {
     assert_eq!(detail.asked_by, ["hand", "discovery"], "it is found again like any other label");
 
     harness.store().add_by_hand(&[by_hand(&harness, "se-2")], harness.now()).await.unwrap();
-    let labels = harness.store().label_page(None, None, None, 0).await.unwrap();
+    let labels = harness.labels().await;
     let order = |metadata: &str| serde_json::from_str::<Value>(metadata).unwrap()["order"].clone();
     assert_eq!(order(labels[1].metadata.get()), "A-2", "its metadata from the list stay");
 }

@@ -31,6 +31,7 @@ use trackpost::sandbox::{
     SandboxOptions,
 };
 use trackpost::store::Store;
+use trackpost::store::views::labels::{LabelFilter, LabelView};
 use trackpost::workers::account_access::{AccountAccess, RequestKind};
 use trackpost::workers::courier::Courier;
 use trackpost::workers::discoverer::Discoverer;
@@ -207,6 +208,12 @@ impl Harness {
     pub fn answers(&self, label: &str, answer: Answer) {
         self.sandbox.unscript(label);
         self.sandbox.script(label, answer);
+    }
+
+    /// Returns all labels, in order of registration.
+    pub async fn labels(&self) -> Vec<LabelView> {
+        let found = self.store().find_labels(LabelFilter::default(), u32::MAX).await.unwrap();
+        self.store().label_views(&found).await.unwrap()
     }
 
     /// Runs one step of the poller.

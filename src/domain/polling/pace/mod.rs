@@ -27,10 +27,6 @@ impl Pace {
         Self((((ms + half) >> coarse) << coarse).cast_signed())
     }
 
-    pub fn from_millis(ms: i64) -> Self {
-        Self(ms.max(0))
-    }
-
     pub fn as_millis(self) -> i64 {
         self.0
     }
