@@ -147,9 +147,10 @@ impl Daemon {
         };
         let (store, writing) = open_with_writer(&loaded.config.store.path).await?;
         warn_about_database(&store);
-        if let Some(at) = store.last_request_at().await? {
-            clock::compare_with_last_run(at);
+        if let Some(last) = store.last_run().await? {
+            clock::continue_last_run(last);
         }
+        store.begin_run(clock::record()).await?;
         let heartbeats = Heartbeats::default();
         let ready = Arc::new(AtomicBool::new(false));
         let notices = Notices::default();
@@ -234,8 +235,9 @@ impl Daemon {
                 // Its own timer, so that frequent other events do not delay it.
                 () = clock::tick(interval) => {
                     if let Err(error) = self.store.check_files() { break Err(error.into()) }
-                    if let Err(error) = self.lock.renew() {
-                        warn!(%error, "the lock file beside the database was removed and cannot be created again");
+                    let degraded = self.notices.degraded(clock::now());
+                    if let Err(error) = self.lock.renew().and_then(|()| self.lock.record_degraded(degraded)) {
+                        warn!(%error, "the lock file beside the database cannot be written");
                     }
                     // Feeds a little early at this tick rather than late at the next.
                     if watchdog.is_some_and(|every| fed.elapsed() + interval / 2 >= every) {
@@ -256,6 +258,8 @@ impl Daemon {
     async fn reload_for_signal(&mut self) -> Result<(), DaemonError> {
         let noted = self.lock.reload_begins();
         let outcome = self.reload().await?;
+        let degraded = self.notices.degraded(clock::now());
+        let noted = noted.and_then(|()| self.lock.record_degraded(degraded));
         if let Err(error) = noted.and_then(|()| self.lock.reload_ended(outcome)) {
             warn!(%error, "the result of the reload could not be written for trackpost reload");
         }

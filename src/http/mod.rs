@@ -37,10 +37,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::domain::degraded::{DegradationKind, Degraded};
+use crate::domain::degraded::Degraded;
 use crate::domain::secret::Hidden;
 use crate::notices::Notices;
-use crate::shortage;
 use crate::store::Store;
 use crate::store::views::attention::{self, Configured};
 use crate::workers::heartbeat::Heartbeats;
@@ -95,15 +94,7 @@ impl Sources {
         let query = attention::degraded(&self.store, &configured, clock::now());
         let mut found =
             tokio::time::timeout(DATABASE_TIMEOUT, query).await.ok().and_then(Result::ok).unwrap_or_default();
-        found.extend(self.notices.rejected_reload().map(|rejected| {
-            Degraded::new(DegradationKind::Reload, None, Some(rejected.at), rejected.faults.join("; "))
-        }));
-        found.extend(
-            self.notices.unwatched().map(|why| Degraded::new(DegradationKind::Watch, None, None, why)),
-        );
-        found.extend(shortage::current(clock::now()).map(|shortage| {
-            Degraded::new(DegradationKind::Shortage, None, Some(shortage.since), shortage.detail)
-        }));
+        found.extend(self.notices.degraded(clock::now()));
         found.sort_by_key(|degraded| degraded.what);
         found
     }

@@ -63,6 +63,8 @@ pub async fn degraded(
     for (name, limits) in &configured.accounts {
         let view = store.account_view(name, *limits, now).await?;
         found.extend(Degraded::account(&view.name, view.status, view.since, view.detail.as_deref()));
+        let budget = (view.requests_this_month, view.requests_per_month);
+        found.extend(Degraded::account_waits(&view.name, view.throttled_until, budget, now));
         found.extend(Degraded::first_polls(&view.name, view.first_polls_waiting, view.first_polls_take));
     }
     let owed = store.subscribers_with_pending().await?;
