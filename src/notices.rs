@@ -42,8 +42,9 @@ impl Notices {
             Degraded::new(DegradationKind::Reload, None, Some(rejected.at), detail)
         });
         let watch = unwatched.map(|why| Degraded::new(DegradationKind::Watch, None, None, why));
-        let shortage = shortage::current(now)
-            .map(|shortage| Degraded::new(DegradationKind::Shortage, None, Some(shortage.since), shortage.detail));
+        let shortage = shortage::current(now).map(|shortage| {
+            Degraded::new(DegradationKind::Shortage, None, Some(shortage.since), shortage.detail)
+        });
         let jump = clock::recent_jump()
             .map(|jump| Degraded::new(DegradationKind::Clock, None, Some(jump.to), clock::in_words(jump)));
         [shortage, jump, reload, watch].into_iter().flatten().collect()

@@ -229,7 +229,11 @@ impl Daemon {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
                 request = self.signals.next() => match request {
                     SignalRequest::Stop => break Ok(()),
-                    SignalRequest::Reload => if let Err(error) = self.reload_for_signal().await { break Err(error) },
+                    SignalRequest::Reload => match self.reload_for_signal().await {
+                        Ok(true) => {}
+                        Ok(false) => break Ok(()),
+                        Err(error) => break Err(error),
+                    },
                 },
                 ended = self.workers.ended() => break Err(self.fatal(ended)),
                 // Its own timer, so that frequent other events do not delay it.
@@ -255,15 +259,16 @@ impl Daemon {
     }
 
     /// Reloads, and writes the result beside the lock file for the command that sent the signal.
-    async fn reload_for_signal(&mut self) -> Result<(), DaemonError> {
+    /// Returns whether the daemon goes on.
+    async fn reload_for_signal(&mut self) -> Result<bool, DaemonError> {
         let noted = self.lock.reload_begins();
-        let outcome = self.reload().await?;
+        let Some(outcome) = self.reload().await? else { return Ok(false) };
         let degraded = self.notices.degraded(clock::now());
         let noted = noted.and_then(|()| self.lock.record_degraded(degraded));
         if let Err(error) = noted.and_then(|()| self.lock.reload_ended(outcome)) {
             warn!(%error, "the result of the reload could not be written for trackpost reload");
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Returns why the daemon must stop after a worker has ended.

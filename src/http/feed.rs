@@ -107,7 +107,10 @@ async fn page(sources: &Sources, wanted: FeedQuery) -> Response {
         }
         if !store.issued(&wanted.after).await? {
             let error = "after is not a cursor of this database, which may have been restored from a copy: start again without after";
-            return Ok::<_, StoreError>(Err(refusal_response(StatusCode::BAD_REQUEST, &refusal("after", error))));
+            return Ok::<_, StoreError>(Err(refusal_response(
+                StatusCode::BAD_REQUEST,
+                &refusal("after", error),
+            )));
         }
         store.feed(&wanted.after, wanted.limit, wanted.subscriber.as_deref()).await.map(Ok)
     };

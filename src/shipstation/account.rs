@@ -102,7 +102,7 @@ impl AccountClient {
             let answer = self.transport.send(&Method::GET, target, &self.headers, &no_body, &progress).await;
             match answer {
                 Ok(answer) => read_whole(answer, now).await,
-                Err(ExchangeFailure { cause: FailureCause::Address, detail }) => {
+                Err(ExchangeFailure { fault: FailureCause::Address, detail }) => {
                     let url = self.account.base_url.clone();
                     Err(Reading::WrongEndpoint { status: None, url, detail })
                 }

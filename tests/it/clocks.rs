@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::clock::{ClockRecord, Mark};
 use trackpost::domain::polling::budget::Month;
-use trackpost::domain::polling::rate_limiter::Ended;
+use trackpost::domain::polling::rate_limiter::EndedRequests;
 use trackpost::sandbox::{Answer, SandboxOptions};
 use trackpost::store::usage::Usage;
 
@@ -144,7 +144,7 @@ async fn counted_requests_keep_their_age_when_the_clock_jumps() {
             let count = async |real: i64, skew: i64, requests: u32| {
                 let clock = clock(real, skew);
                 let at = clock.mark.wall;
-                let ended = vec![Ended { at, month: Month::of(at), requests }];
+                let ended = vec![EndedRequests { at, month: Month::of(at), requests }];
                 store
                     .record_usage(account, Usage { clock, ended, ..harness.access().usage() }, at)
                     .await

@@ -4,8 +4,6 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
-use trackpost::store::views::attention::Configured;
-
 use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
 use crate::harness::server::Server;
@@ -116,7 +114,7 @@ async fn the_feed_of_a_subscriber_has_its_deliveries() {
     assert_eq!(count("").await, 3);
     assert_eq!(count("?subscriber=orders").await, 3);
     assert_eq!(count("?subscriber=few").await, 1);
-    let (status, body) = server.get("/messages?subscriber=nobody").await;
+    let (status, body) = get(&server, "/messages?subscriber=nobody", "").await;
     assert!(status == 404 && body.contains("no subscriber has this name"), "{status} {body}");
 }
 

@@ -8,6 +8,7 @@ use trackpost::clock::Stopwatch;
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
+use crate::harness::API_KEY;
 use crate::harness::child::{Daemon, Site, until};
 use crate::harness::parcel::in_transit;
 
@@ -384,4 +385,22 @@ async fn reload_prints_its_result() {
     assert!(printed.contains("nowhere.key"), "{printed}");
     assert_eq!(site.sandbox.requests_of("se-3"), 0);
     daemon.stop().await;
+}
+
+/// A secret's file may lie on a file system that does not answer.
+#[tokio::test]
+async fn a_sigterm_stops_a_reload_that_waits_for_a_file() {
+    let site = Site::new(SandboxOptions::default()).await;
+    let daemon = site.start();
+    daemon.logged("started: ", 1).await;
+    let pipe = site.folder().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let inline = format!("api_key = \"{API_KEY}\"");
+    let text = site.configuration("[]", "").replace(&inline, "api_key = { file = \"pipe\" }");
+    assert!(text.contains("pipe"));
+    site.write("trackpost.toml", &text);
+    daemon.signal("HUP");
+    daemon.logged("reloading the configuration", 1).await;
+    daemon.signal("TERM");
+    daemon.wait_for_clean_exit().await;
 }
