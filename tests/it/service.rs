@@ -378,7 +378,7 @@ async fn reload_prints_its_result() {
     let (done, _, printed) = reload().await;
     assert!(!done && printed.contains("trackpost.toml"), "{printed}");
     let text = site.configuration("[\"se-3\"]", "");
-    let key = format!("api_key = \"{}\"", crate::harness::API_KEY);
+    let key = format!("api_key = \"{}\"", API_KEY);
     site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
     let (done, _, printed) = reload().await;
     assert!(!done && printed.contains("reload rejected, the running configuration stays"), "{printed}");
