@@ -254,6 +254,15 @@ CREATE TABLE requests (
     PRIMARY KEY (account, second)
 ) STRICT, WITHOUT ROWID;
 
+-- Wall time and time since boot, in milliseconds, when requests were last counted. `requests.second` is in this clock.
+CREATE TABLE clock (
+    clock_key INTEGER PRIMARY KEY CHECK (clock_key = 1),
+    wall      INTEGER NOT NULL,
+    uptime    INTEGER NOT NULL CHECK (uptime >= 0),
+    -- Spans of wall time that did not pass: start and end of each.
+    gaps      TEXT    NOT NULL CHECK (json_type(gaps) = 'array')
+) STRICT;
+
 CREATE TABLE months (
     account  TEXT    NOT NULL,
     month    INTEGER NOT NULL,

@@ -11,10 +11,11 @@ use std::sync::LazyLock;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, SignedDurationRound, Timestamp, Unit};
+use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
-use crate::domain::clock::{Clocks, Gaps, Jump, MIN_LOGGED_JUMP};
+use crate::domain::clock::{BetweenRuns, ClockRecord, Clocks, Gaps, Jump, MIN_LOGGED_JUMP, Mark};
 use crate::domain::time::later;
 
 /// Returns the wall time in whole milliseconds, the precision of the database. Each reading is compared with monotonic
@@ -37,22 +38,41 @@ pub fn gaps() -> Arc<Gaps> {
     with(|state| Arc::clone(&state.gaps))
 }
 
-/// Compares the clock with the end of the last run. Logs a clock that was set back, or a long time between; no alert
-/// runs out in that time.
-pub fn compare_with_last_run(ended_at: Timestamp) {
-    let now = now();
-    let away = now.duration_since(ended_at);
-    if away <= -MIN_LOGGED_JUMP {
-        let (ended, now) = (cut(ended_at), cut(now));
-        warn!(last_run_at = %ended, %now, "the clock is {:#} behind the last run: it was set back", away.abs());
-    } else if away >= LONG_AWAY {
-        with(|state| Arc::make_mut(&mut state.gaps).add_jump(Jump { from: ended_at, to: now }));
-        warn!(last_run_at = %cut(ended_at), %now, "trackpost did not run for {away:#}, or the clock jumped forward");
+/// Returns both clocks and the gaps, for the next run.
+pub fn record() -> ClockRecord {
+    with(|state| ClockRecord { mark: state.mark(), gaps: Arc::clone(&state.gaps) })
+}
+
+/// Continues the last run. Logs a jump of the clock, or a long time between; no alert runs out in that time.
+pub fn continue_last_run(mut last: ClockRecord) {
+    let ended_at = cut(last.mark.wall);
+    let between = with(|state| {
+        let between = last.continue_at(state.mark());
+        state.gaps = last.gaps;
+        if let BetweenRuns::Jumped(jump) = between {
+            state.last_jump = Some((jump, Stopwatch::start()));
+        }
+        between
+    });
+    match between {
+        BetweenRuns::Nothing => {}
+        BetweenRuns::Jumped(jump) => {
+            warn!(last_run_at = %ended_at, now = %cut(jump.to), "{} since the last run", in_words(jump));
+        }
+        BetweenRuns::Away(away) => {
+            warn!(last_run_at = %ended_at, "trackpost did not run for {}, or the clock jumped forward", rounded(away))
+        }
     }
 }
 
-/// A longer time between two runs is logged.
-const LONG_AWAY: SignedDuration = SignedDuration::from_hours(1);
+/// Returns the last logged jump of the clock for an hour.
+pub fn recent_jump() -> Option<Jump> {
+    let last = with(|state| state.last_jump);
+    last.filter(|(_, watch)| watch.elapsed() < RECENT).map(|(jump, _)| jump)
+}
+
+/// A jump is reported for this long.
+const RECENT: Duration = Duration::from_secs(3_600);
 
 static STATE: Mutex<Option<ClockState>> = Mutex::new(None);
 
@@ -62,39 +82,51 @@ struct ClockState {
     wall: Timestamp,
     skew: SignedDuration,
     gaps: Arc<Gaps>,
+    uptime: Duration,
     /// A jump that is not logged yet.
     jump: Option<Jump>,
+    last_jump: Option<(Jump, Stopwatch)>,
+}
+
+impl ClockState {
+    fn mark(&self) -> Mark {
+        Mark { wall: self.wall, uptime: self.uptime }
+    }
 }
 
 /// Reads both clocks and calls `f` with the state.
 fn with<T>(f: impl FnOnce(&mut ClockState) -> T) -> T {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (instant, wall) = read();
+    let (instant, Mark { wall, uptime }) = read();
     let state = state.get_or_insert_with(|| ClockState {
         start: instant,
         clocks: Clocks::new(wall, Duration::ZERO),
         wall,
         skew: SignedDuration::ZERO,
         gaps: Arc::default(),
+        uptime,
         jump: None,
+        last_jump: None,
     });
-    state.wall = wall;
+    (state.wall, state.uptime) = (wall, uptime);
     if let Some(jump) = state.clocks.read(wall, instant.duration_since(state.start)) {
         state.skew = state.skew.saturating_add(jump.by());
         Arc::make_mut(&mut state.gaps).add_jump(jump);
         if jump.by().abs() >= MIN_LOGGED_JUMP {
             state.jump = Some(jump);
+            state.last_jump = Some((jump, Stopwatch::start()));
         }
     }
     f(state)
 }
 
-/// Reads both clocks at the same time. If the process is suspended between the two readings, they are read again.
-fn read() -> (Instant, Timestamp) {
+/// Reads all clocks at the same time. If the process is suspended between two readings, they are read again.
+fn read() -> (Instant, Mark) {
     loop {
         let (before, wall) = (Instant::now(), later(Timestamp::now(), offset()));
+        let uptime = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
         if before.elapsed() < Duration::from_millis(100) {
-            return (before, wall);
+            return (before, Mark { wall, uptime });
         }
     }
 }
@@ -114,16 +146,25 @@ const fn offset() -> SignedDuration {
 }
 
 fn log_jump(jump: Jump) {
-    let seconds = jump.by().as_secs();
-    let direction = if seconds < 0 { "back" } else { "forward" };
     warn!(
-        jump_s = seconds,
+        jump_s = jump.by().as_secs(),
         from = %cut(jump.from),
         to = %cut(jump.to),
-        "the clock jumped {direction} by {:#}: waits keep their planned length, the quota holds in real time, and \
-         no label expires because of it",
-        jump.by().abs()
+        "{}: waits keep their planned length, the quota holds in real time, and no label expires because of it",
+        in_words(jump)
     );
+}
+
+/// Describes a jump: `the clock jumped back by 1h`.
+pub fn in_words(jump: Jump) -> String {
+    let direction = if jump.by().is_negative() { "back" } else { "forward" };
+    format!("the clock jumped {direction} by {}", rounded(jump.by().abs()))
+}
+
+/// Formats a duration in whole seconds.
+fn rounded(duration: SignedDuration) -> String {
+    let rounded = duration.round(SignedDurationRound::new().smallest(Unit::Second));
+    format!("{:#}", rounded.unwrap_or(duration))
 }
 
 fn cut(at: Timestamp) -> Timestamp {

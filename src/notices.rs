@@ -1,10 +1,14 @@
-//! Degradations of this process that a restart does not repair, for `/healthz` and the status page.
+//! Degradations that only the daemon's process knows, for `/healthz`, the status page and `trackpost status`.
 //!
-//! Label files that are left out are recorded in the database, so that commands see them too.
+//! Label files that are left out are recorded in the database.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+
+use crate::clock;
+use crate::domain::degraded::{DegradationKind, Degraded};
+use crate::shortage;
 
 /// A rejected reload; the running configuration stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,26 +33,56 @@ impl Notices {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The last reload if it was rejected.
-    pub fn rejected_reload(&self) -> Option<RejectedReload> {
-        self.with(|state| state.rejected.clone())
+    /// Returns all degradations that this process knows at `now`.
+    pub fn degraded(&self, now: Timestamp) -> Vec<Degraded> {
+        let (rejected, unwatched) = self.with(|state| (state.rejected.clone(), state.unwatched.clone()));
+        let reload = rejected.map(|rejected| {
+            let faults = rejected.faults.join("; ");
+            let detail = format!("rejected, the running configuration stays: {faults}");
+            Degraded::new(DegradationKind::Reload, None, Some(rejected.at), detail)
+        });
+        let watch = unwatched.map(|why| Degraded::new(DegradationKind::Watch, None, None, why));
+        let shortage = shortage::current(now).map(|shortage| {
+            Degraded::new(DegradationKind::Shortage, None, Some(shortage.since), shortage.detail)
+        });
+        let jump = clock::recent_jump()
+            .map(|jump| Degraded::new(DegradationKind::Clock, None, Some(jump.to), clock::in_words(jump)));
+        [shortage, jump, reload, watch].into_iter().flatten().collect()
     }
 
     pub fn set_rejected_reload(&self, rejected: Option<RejectedReload>) {
         self.with(|state| state.rejected = rejected);
     }
 
-    /// Returns why label files are not watched. The scan each minute then finds changes.
-    pub fn unwatched(&self) -> Option<String> {
-        self.with(|state| state.unwatched.clone())
-    }
-
-    /// Sets or clears the problem. Returns whether it changed.
+    /// Sets or clears why label files are not watched; the scan each minute then finds changes. Returns whether that
+    /// changed.
     pub fn set_unwatched(&self, problem: Option<String>) -> bool {
         self.with(|state| {
             let changed = state.unwatched != problem;
             state.unwatched = problem;
             changed
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_what_only_the_process_knows() {
+        let (notices, now) = (Notices::default(), clock::now());
+        assert_eq!(notices.degraded(now), []);
+        assert!(notices.set_unwatched(Some("inotify: Too many open files".to_owned())));
+        notices.set_rejected_reload(Some(RejectedReload { at: now, faults: vec!["a".to_owned()] }));
+        let degraded = notices.degraded(now);
+        assert_eq!(
+            degraded.iter().map(|degraded| degraded.what).collect::<Vec<_>>(),
+            [DegradationKind::Reload, DegradationKind::Watch]
+        );
+        assert_eq!(degraded[1].detail.as_deref(), Some("inotify: Too many open files"));
+        notices.set_unwatched(None);
+        notices.set_rejected_reload(None);
+        assert_eq!(notices.degraded(now), []);
     }
 }

@@ -82,7 +82,13 @@ pub fn counted(count: u64, noun: &str) -> String {
 
 /// Text from outside, made safe for a terminal: on one line, without control characters.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().filter(|c| !is_bidi_control(*c)).map(shown).collect()
+}
+
+/// Whether a character changes the direction of the text after it.
+fn is_bidi_control(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A value or a dash.
@@ -97,5 +103,6 @@ mod tests {
     #[test]
     fn text_from_outside_cannot_control_the_terminal() {
         assert_eq!(plain("a\u{1b}[31m\nb"), "a [31m b");
+        assert_eq!(plain("a\u{202e}gpj.exe\u{2066}b\u{200f}"), "agpj.exeb");
     }
 }

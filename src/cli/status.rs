@@ -88,16 +88,12 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reports from the lock whether a daemon runs and whether its last reload was applied.
-fn of_daemon(record: Option<&DaemonRecord>) -> Option<Degraded> {
-    let Some(record) = record else {
-        let detail =
-            "no daemon runs on this database, so nothing is polled or delivered; start it with trackpost run";
-        return Some(Degraded::new(DegradationKind::Daemon, None, None, detail));
-    };
-    let rejected = record.last_reload.as_ref().filter(|reload| !reload.applied)?;
-    let detail = format!("rejected, the running configuration stays: {}", rejected.lines.join("; "));
-    Some(Degraded::new(DegradationKind::Reload, None, None, detail))
+/// Reports from the lock whether a daemon runs, and what only its process knows.
+fn of_daemon(record: Option<&DaemonRecord>) -> Vec<Degraded> {
+    let none =
+        "no daemon runs on this database, so nothing is polled or delivered; start it with trackpost run";
+    let none = || vec![Degraded::new(DegradationKind::Daemon, None, None, none)];
+    record.map_or_else(none, |record| record.degraded.clone())
 }
 
 fn print(status: &StatusReport) {

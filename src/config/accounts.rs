@@ -11,6 +11,7 @@ use super::table::At;
 use super::url::{self, HttpUrl};
 use super::wrong::{Limited, Parallel};
 use crate::domain::account::{Account, Discover, labels_path, shown_path, tracking_url};
+use crate::domain::delivery::address::always_refused;
 use crate::domain::label::AccountName;
 
 /// `[accounts.X]` as written.
@@ -92,7 +93,14 @@ fn check_base_url(at: &At<'_>, account: &Account) {
             "use https, or set allow_insecure = true to accept that others can read the key",
         );
     } else if !url.https && !account.allow_insecure && url.is_public_name() {
-        at.warn(Some(&shown), "is plain http: others on the network can read the API key", "use https");
+        let hint = "use https; with allow_insecure = false, requests to a public address are refused";
+        at.warn(Some(&shown), "is plain http: others on the network can read the API key", hint);
+    } else if !url.https
+        && !account.allow_insecure
+        && let Some(refusal) = url.address().and_then(always_refused)
+    {
+        let problem = format!("has an address that is never connected to: {refusal}");
+        at.warn(Some(&shown), problem, "every request will be refused: give the server's own address");
     }
     if account.base_url.ends_with("/v1") || account.base_url.ends_with("/v2") {
         let problem = "ends with a version, but tracking_path begins with one too";

@@ -6,11 +6,11 @@
 use std::collections::HashSet;
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
-use super::rows::RowKind;
+use super::rows::{LONGEST, RowKind};
 use super::table::At;
 
 /// The largest label file that is read, in bytes.
@@ -101,6 +101,8 @@ pub struct FoundFile {
     pub path: PathBuf,
     pub kind: RowKind,
     pub stamp: FileStamp,
+    /// It is still being written, so its last line is read only if it has an end.
+    pub growing: bool,
 }
 
 impl FoundFile {
@@ -142,7 +144,7 @@ impl FoundFile {
         if metadata.len() > MAX_FILE_BYTES {
             return left_out(too_large(metadata.len()), "split it into smaller files");
         }
-        Ok(Some(Self { path: path.to_owned(), kind, stamp: FileStamp::of(&metadata) }))
+        Ok(Some(Self { path: path.to_owned(), kind, stamp: FileStamp::of(&metadata), growing: false }))
     }
 }
 
@@ -268,7 +270,8 @@ pub(super) fn open(file: &FoundFile) -> Result<impl std::io::BufRead, Fault> {
     if !opened.metadata().map_err(cannot)?.is_file() {
         return Err(Fault::new(&place, "", "is not a regular file").hint("only regular files are read"));
     }
-    let mut reader = BufReader::with_capacity(1 << 16, opened.take(MAX_FILE_BYTES));
+    let bytes = if file.growing { complete_lines(&opened).map_err(cannot)? } else { MAX_FILE_BYTES };
+    let mut reader = BufReader::with_capacity(1 << 16, opened.take(bytes.min(MAX_FILE_BYTES)));
     let start = reader.fill_buf().map_err(cannot)?;
     let zeros = start.iter().filter(|byte| **byte == 0).count();
     if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) || zeros * 4 > start.len() {
@@ -276,6 +279,16 @@ pub(super) fn open(file: &FoundFile) -> Result<impl std::io::BufRead, Fault> {
         return Err(fault.hint("save it as UTF-8; spreadsheets offer that when a CSV is saved"));
     }
     Ok(reader)
+}
+
+/// Returns the number of bytes up to the end of the last complete line.
+fn complete_lines(file: &File) -> std::io::Result<u64> {
+    let length = file.metadata()?.len();
+    let start = length.saturating_sub(LONGEST as u64);
+    let mut tail = vec![0; LONGEST];
+    let read = file.read_at(&mut tail, start)?;
+    let end = tail[..read].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
+    Ok(start + end)
 }
 
 /// Whether a file name fits a pattern. Only `*` and `?` are special. As in a shell, they do not match the dot of a

@@ -147,9 +147,10 @@ impl Daemon {
         };
         let (store, writing) = open_with_writer(&loaded.config.store.path).await?;
         warn_about_database(&store);
-        if let Some(at) = store.last_request_at().await? {
-            clock::compare_with_last_run(at);
+        if let Some(last) = store.last_run().await? {
+            clock::continue_last_run(last);
         }
+        store.begin_run(clock::record()).await?;
         let heartbeats = Heartbeats::default();
         let ready = Arc::new(AtomicBool::new(false));
         let notices = Notices::default();
@@ -228,14 +229,19 @@ impl Daemon {
                 _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
                 request = self.signals.next() => match request {
                     SignalRequest::Stop => break Ok(()),
-                    SignalRequest::Reload => if let Err(error) = self.reload_for_signal().await { break Err(error) },
+                    SignalRequest::Reload => match self.reload_for_signal().await {
+                        Ok(true) => {}
+                        Ok(false) => break Ok(()),
+                        Err(error) => break Err(error),
+                    },
                 },
                 ended = self.workers.ended() => break Err(self.fatal(ended)),
                 // Its own timer, so that frequent other events do not delay it.
                 () = clock::tick(interval) => {
                     if let Err(error) = self.store.check_files() { break Err(error.into()) }
-                    if let Err(error) = self.lock.renew() {
-                        warn!(%error, "the lock file beside the database was removed and cannot be created again");
+                    let degraded = self.notices.degraded(clock::now());
+                    if let Err(error) = self.lock.renew().and_then(|()| self.lock.record_degraded(degraded)) {
+                        warn!(%error, "the lock file beside the database cannot be written");
                     }
                     // Feeds a little early at this tick rather than late at the next.
                     if watchdog.is_some_and(|every| fed.elapsed() + interval / 2 >= every) {
@@ -253,13 +259,16 @@ impl Daemon {
     }
 
     /// Reloads, and writes the result beside the lock file for the command that sent the signal.
-    async fn reload_for_signal(&mut self) -> Result<(), DaemonError> {
+    /// Returns whether the daemon goes on.
+    async fn reload_for_signal(&mut self) -> Result<bool, DaemonError> {
         let noted = self.lock.reload_begins();
-        let outcome = self.reload().await?;
+        let Some(outcome) = self.reload().await? else { return Ok(false) };
+        let degraded = self.notices.degraded(clock::now());
+        let noted = noted.and_then(|()| self.lock.record_degraded(degraded));
         if let Err(error) = noted.and_then(|()| self.lock.reload_ended(outcome)) {
             warn!(%error, "the result of the reload could not be written for trackpost reload");
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Returns why the daemon must stop after a worker has ended.

@@ -13,12 +13,17 @@ use crate::store::lock::ReloadOutcome;
 
 impl Daemon {
     /// Reads the whole configuration and applies it if it has no faults. Otherwise the running configuration stays.
-    pub(super) async fn reload(&mut self) -> Result<ReloadOutcome, DaemonError> {
+    /// `None`: a signal to stop came while a file was read.
+    pub(super) async fn reload(&mut self) -> Result<Option<ReloadOutcome>, DaemonError> {
         systemd::reloading();
         info!("reloading the configuration");
         let (path, environment) = (self.path.clone(), self.environment.clone());
         // On a thread that may block, because secret files may lie on a slow file system.
-        let read = tokio::task::spawn_blocking(move || Config::load(&path, &environment)).await;
+        let reading = tokio::task::spawn_blocking(move || Config::load(&path, &environment));
+        let read = tokio::select! {
+            read = reading => read,
+            () = self.signals.stop() => return Ok(None),
+        };
         let outcome = match read {
             Ok(Ok(loaded)) => match self.lost_all_accounts(&loaded.config) {
                 None => {
@@ -34,7 +39,7 @@ impl Daemon {
             }
         };
         systemd::ready(&self.status());
-        Ok(outcome)
+        Ok(Some(outcome))
     }
 
     /// Returns a fault if the new configuration has no accounts and the running one has some. An empty or half-written

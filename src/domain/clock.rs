@@ -1,8 +1,9 @@
 //! Wall time compared with monotonic time (contract 9.5).
 //!
 //! [`Clocks`] compares the two and detects a jump of the wall clock. [`Gaps`] are spans of wall time that did not pass:
-//! a jump forward makes one. No alert runs out in a gap.
+//! a jump forward makes one. No alert runs out in a gap. [`Mark`] and [`ClockRecord`] carry both across a restart.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -29,6 +30,69 @@ impl Jump {
     /// Returns the length of the jump; positive: forward.
     pub fn by(self) -> SignedDuration {
         self.to.duration_since(self.from)
+    }
+}
+
+/// A reading of the wall clock and of the time since boot, which no setting of the clock changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub wall: Timestamp,
+    pub uptime: Duration,
+}
+
+impl Mark {
+    /// Returns how far the wall clock jumped until `now`; zero for slewing, and if the machine was started in between.
+    /// A start that shows in neither reading looks like a jump forward: requests then count for up to a minute longer.
+    pub fn jump_until(self, now: Self) -> SignedDuration {
+        let Some(passed) = now.uptime.checked_sub(self.uptime) else { return SignedDuration::ZERO };
+        let jump = now.wall.duration_since(self.wall).saturating_sub(signed(passed));
+        if jump.abs() < SMALLEST_JUMP { SignedDuration::ZERO } else { jump }
+    }
+}
+
+/// What a run leaves to the next one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClockRecord {
+    pub mark: Mark,
+    pub gaps: Arc<Gaps>,
+}
+
+/// What happened between two runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BetweenRuns {
+    Nothing,
+    Jumped(Jump),
+    /// Nothing ran for a long time; after a start of the machine, the clock may have jumped.
+    Away(SignedDuration),
+}
+
+/// A longer time between two runs is logged.
+const LONG_AWAY: SignedDuration = SignedDuration::from_hours(1);
+
+impl ClockRecord {
+    /// Compares the end of the last run with `now`, and adds the time that did not pass, or was not watched, to the gaps.
+    pub fn continue_at(&mut self, now: Mark) -> BetweenRuns {
+        let (last, jump) = (self.mark.wall, self.mark.jump_until(now));
+        let away = now.wall.duration_since(last);
+        let gaps = Arc::make_mut(&mut self.gaps);
+        self.mark = now;
+        let back = jump.min(away);
+        if back <= -MIN_LOGGED_JUMP {
+            let jump = Jump { from: later(now.wall, back.abs()), to: now.wall };
+            gaps.add_jump(jump);
+            return BetweenRuns::Jumped(jump);
+        }
+        if away >= LONG_AWAY {
+            gaps.add_jump(Jump { from: last, to: now.wall });
+        }
+        if jump >= MIN_LOGGED_JUMP {
+            let jump = Jump { from: later(now.wall, -jump), to: now.wall };
+            if away < LONG_AWAY {
+                gaps.add_jump(jump);
+            }
+            return BetweenRuns::Jumped(jump);
+        }
+        if away >= LONG_AWAY { BetweenRuns::Away(away) } else { BetweenRuns::Nothing }
     }
 }
 
@@ -79,6 +143,19 @@ impl Gaps {
             self.0.iter_mut().for_each(|(from, to)| *to = jump.to.min(*to).max(*from));
             self.0.retain(|(from, to)| from < to);
         }
+    }
+
+    pub fn new(gaps: Vec<(Timestamp, Timestamp)>) -> Self {
+        Self(gaps)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Start and end of each gap.
+    pub fn iter(&self) -> impl Iterator<Item = &(Timestamp, Timestamp)> {
+        self.0.iter()
     }
 
     /// Returns how much of the time between the two did not pass.

@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain::delivery::health::HealthState;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::time::serialize_instant_or_null;
 
 /// Kind of a degradation, the most urgent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DegradationKind {
     /// No daemon runs: nothing is polled or delivered.
     Daemon,
     /// This machine lacks descriptors, memory, ports or a name server.
     Shortage,
+    /// The wall clock jumped within the last hour.
+    Clock,
     /// An account is not ok: its labels are not polled.
     Account,
     /// A subscriber is failing or paused, or not configured while deliveries wait for it.
@@ -34,7 +36,7 @@ pub enum DegradationKind {
 }
 
 /// A degradation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Degraded {
     pub what: DegradationKind,
     /// Name of the account, subscriber or file.
@@ -46,6 +48,9 @@ pub struct Degraded {
 
 /// First polls that take longer than this are a degradation.
 pub const FIRST_POLLS: Duration = Duration::from_secs(3_600);
+
+/// A longer wait after a 429 is a degradation.
+const LONG_WAIT: Duration = Duration::from_secs(600);
 
 /// A write-ahead log of more bytes is a degradation. Checkpoints keep it far smaller.
 pub const LARGE_WAL: u64 = 256 << 20;
@@ -115,6 +120,26 @@ impl Degraded {
             format!("{}{reason}: its labels are not polled, except one probe at a time", status.as_str());
         (status != AccountStatus::Ok)
             .then(|| Self::new(DegradationKind::Account, Some(name), Some(since), detail))
+    }
+
+    /// An account that is ok and sends no request for long: after a 429, or because the budget of the month is used up.
+    pub fn account_waits(
+        name: &str,
+        throttled_until: Option<Timestamp>,
+        budget: (u64, u64),
+        now: Timestamp,
+    ) -> Option<Self> {
+        let (used, of) = budget;
+        let long = throttled_until
+            .filter(|until| until.duration_since(now).unsigned_abs() > LONG_WAIT && *until > now);
+        let detail = match long {
+            Some(until) => {
+                format!("no request until {}: the API answered 429", crate::domain::time::instant(until))
+            }
+            None if of > 0 && used >= of => format!("no request this month: its {of} requests are used up"),
+            None => return None,
+        };
+        Some(Self::new(DegradationKind::Account, Some(name), None, detail))
     }
 
     /// A subscriber that is failing or paused, or that is disabled or removed while `deliveries_wait`.
@@ -218,6 +243,14 @@ mod tests {
             assert_eq!(degraded(enabled, HealthState::Failing, false), None);
             assert!(degraded(enabled, HealthState::Failing, true).is_some());
         }
+        let waits = |wait_s, budget| {
+            let until = since + jiff::SignedDuration::from_secs(wait_s);
+            let found = Degraded::account_waits("main", Some(until), budget, since);
+            found.and_then(|found| found.detail).unwrap_or_default()
+        };
+        assert_eq!([waits(60, (5, 0)), waits(-7200, (4, 5))], ["", ""]);
+        assert_eq!(waits(7200, (0, 0)), "no request until 2026-11-22T12:00:00.000Z: the API answered 429");
+        assert_eq!(waits(60, (5, 5)), "no request this month: its 5 requests are used up");
         assert_eq!(Degraded::wal(LARGE_WAL), None);
         assert!(Degraded::wal(LARGE_WAL + 1).is_some());
     }

@@ -20,6 +20,7 @@ pub fn kind_in_words(what: DegradationKind) -> &'static str {
     match what {
         DegradationKind::Daemon => "daemon",
         DegradationKind::Shortage => "this machine",
+        DegradationKind::Clock => "clock",
         DegradationKind::Account => "account",
         DegradationKind::Subscriber => "subscriber",
         DegradationKind::FirstPolls => "first polls of account",

@@ -11,6 +11,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::{Sources, json};
+use crate::domain::messages::subscriber::SubscriberName;
 use crate::store::StoreError;
 use crate::store::feed::{Cursor, FeedMessage};
 
@@ -86,28 +87,40 @@ pub(super) async fn messages(
 ) -> Response {
     match FeedQuery::read(parameters) {
         Ok(wanted) => page(&sources, wanted).await,
-        Err(refusal) => refusal_response(&refusal),
+        Err(refusal) => refusal_response(StatusCode::BAD_REQUEST, &refusal),
     }
 }
 
 async fn page(sources: &Sources, wanted: FeedQuery) -> Response {
     let store = &sources.store;
+    let configured = |name: &str| {
+        let configured = sources.configured.borrow();
+        configured.subscribers.contains_key(&SubscriberName::new(name))
+    };
     let read = async {
-        if !store.issued(&wanted.after).await? {
-            return Ok::<_, StoreError>(None);
+        if let Some(name) = wanted.subscriber.as_deref()
+            && !configured(name)
+            && !store.knows_subscriber(name).await?
+        {
+            let error = "no subscriber has this name";
+            return Ok(Err(refusal_response(StatusCode::NOT_FOUND, &refusal("subscriber", error))));
         }
-        store.feed(&wanted.after, wanted.limit, wanted.subscriber.as_deref()).await.map(Some)
+        if !store.issued(&wanted.after).await? {
+            let error = "after is not a cursor of this database, which may have been restored from a copy: start again without after";
+            return Ok::<_, StoreError>(Err(refusal_response(
+                StatusCode::BAD_REQUEST,
+                &refusal("after", error),
+            )));
+        }
+        store.feed(&wanted.after, wanted.limit, wanted.subscriber.as_deref()).await.map(Ok)
     };
     match read.await {
-        Ok(Some(messages)) => {
+        Ok(Ok(messages)) => {
             let next = messages.last().map_or(wanted.after, |last| last.cursor.clone());
             let page = FeedPage { messages, next };
             json(StatusCode::OK, serde_json::to_string(&page).expect("messages are plain values"))
         }
-        Ok(None) => refusal_response(&refusal(
-            "after",
-            "after is not a cursor of this database, which may have been restored from a copy: start again without after",
-        )),
+        Ok(Err(refused)) => refused,
         Err(error) => {
             let body = serde_json::json!({ "error": error.to_string() });
             json(StatusCode::SERVICE_UNAVAILABLE, body.to_string())
@@ -115,8 +128,8 @@ async fn page(sources: &Sources, wanted: FeedQuery) -> Response {
     }
 }
 
-fn refusal_response(refusal: &Refusal) -> Response {
-    json(StatusCode::BAD_REQUEST, serde_json::to_string(refusal).expect("a refusal is plain text"))
+fn refusal_response(status: StatusCode, refusal: &Refusal) -> Response {
+    json(status, serde_json::to_string(refusal).expect("a refusal is plain text"))
 }
 
 #[cfg(test)]

@@ -37,10 +37,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::domain::degraded::{DegradationKind, Degraded};
+use crate::domain::degraded::Degraded;
 use crate::domain::secret::Hidden;
 use crate::notices::Notices;
-use crate::shortage;
 use crate::store::Store;
 use crate::store::views::attention::{self, Configured};
 use crate::workers::heartbeat::Heartbeats;
@@ -99,15 +98,7 @@ impl Sources {
 
     /// Adds the problems that are not in the database.
     fn with_notices(&self, mut found: Vec<Degraded>) -> Vec<Degraded> {
-        found.extend(self.notices.rejected_reload().map(|rejected| {
-            Degraded::new(DegradationKind::Reload, None, Some(rejected.at), rejected.faults.join("; "))
-        }));
-        found.extend(
-            self.notices.unwatched().map(|why| Degraded::new(DegradationKind::Watch, None, None, why)),
-        );
-        found.extend(shortage::current(clock::now()).map(|shortage| {
-            Degraded::new(DegradationKind::Shortage, None, Some(shortage.since), shortage.detail)
-        }));
+        found.extend(self.notices.degraded(clock::now()));
         found.sort_by_key(|degraded| degraded.what);
         found
     }

@@ -9,6 +9,7 @@ use url::{Position, Url};
 use super::wire::{self, Limit};
 use super::{CONNECT_TIMEOUT, Client, ERROR_BODY_TIMEOUT, LARGEST_BODY, NoClient};
 use crate::domain::account::Account;
+use crate::domain::delivery::address::AddressPolicy;
 use crate::domain::digest;
 use crate::domain::polling::schedule::prefix;
 use crate::domain::retry_after;
@@ -51,7 +52,9 @@ impl AccountClient {
         let settings = Settings {
             tls: client.tls.clone(),
             proxies: account.proxies.clone(),
-            address_policy: None,
+            // The key goes with each request.
+            address_policy: (url.scheme() == "http" && !account.allow_insecure)
+                .then_some(AddressPolicy { encrypted: false, allow_insecure: false }),
             max_idle: account.max_in_flight as usize,
             limits: ConnectionLimits::default(),
             connect_timeout: Some(CONNECT_TIMEOUT),
@@ -99,6 +102,10 @@ impl AccountClient {
             let answer = self.transport.send(&Method::GET, target, &self.headers, &no_body, &progress).await;
             match answer {
                 Ok(answer) => read_whole(answer, now).await,
+                Err(ExchangeFailure { fault: FailureCause::Address, detail }) => {
+                    let url = self.account.base_url.clone();
+                    Err(Reading::WrongEndpoint { status: None, url, detail })
+                }
                 Err(failure) => Err(reading_of_failure(failure, now)),
             }
         };
@@ -129,6 +136,7 @@ impl AccountClient {
             StatusCode::NOT_FOUND if wire::is_about_endpoint(body) => {
                 let path = self.account.tracking_path.replace("{label_id}", label);
                 Reading::WrongEndpoint {
+                    status: Some(code),
                     url: format!("{}{path}", self.account.base_url),
                     detail: error_text(),
                 }

@@ -35,8 +35,11 @@ impl Client {
         let client = self.of(account).map_err(|NoClient(detail)| Reading::NoConnection { detail })?;
         let ListRequest { created_from: from, page, page_size, voided_only } = request;
         let voided = if voided_only { "&label_status=voided" } else { "" };
-        let no_url =
-            |_| Reading::WrongEndpoint { url: url.to_owned(), detail: "it is not a valid URL".to_owned() };
+        let no_url = |_| Reading::WrongEndpoint {
+            status: None,
+            url: url.to_owned(),
+            detail: "it is not a valid URL".to_owned(),
+        };
         let path = Url::parse(url).map_err(no_url)?.path().to_owned();
         let target = format!(
             "{path}?created_at_start={from}&sort_by=created_at&sort_dir=asc&page={page}&page_size={page_size}{voided}"
@@ -59,7 +62,9 @@ fn classify(status: StatusCode, body: &[u8], number: u32, url: &str) -> Result<L
         StatusCode::BAD_REQUEST if wire::is_about_account(body) => {
             Reading::Unauthorized { status: code, detail: error_text() }
         }
-        StatusCode::NOT_FOUND => Reading::WrongEndpoint { url: url.to_owned(), detail: error_text() },
+        StatusCode::NOT_FOUND => {
+            Reading::WrongEndpoint { status: Some(404), url: url.to_owned(), detail: error_text() }
+        }
         _ if status.is_client_error() => {
             Reading::Refused { status: code, detail: format!("the server answered {code}: {}", error_text()) }
         }

@@ -84,6 +84,12 @@ pub struct FeedMessage {
 }
 
 impl Store {
+    /// Whether a subscriber of this name was ever configured.
+    pub async fn knows_subscriber(&self, name: &str) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar!("SELECT 1 FROM subscribers WHERE subscriber = ?", name);
+        Ok(found.fetch_optional(&self.readers).await?.is_some())
+    }
+
     /// Whether this database issued the cursor: its message exists, or did.
     pub async fn issued(&self, cursor: &Cursor) -> Result<bool, StoreError> {
         let key = cursor.key;

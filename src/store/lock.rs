@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use super::file::{FileId, MODE, beside};
+use crate::domain::degraded::Degraded;
 
 /// The lock of a running daemon.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub struct DaemonLock {
 
 /// The record of a running daemon in `DATABASE.lock`. A `pid` of 0: not yet written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DaemonRecord {
     pub pid: u32,
     /// Number of reloads by SIGHUP that have started.
@@ -38,6 +40,8 @@ pub struct DaemonRecord {
     pub reloads_ended: u64,
     /// Result of the last reload.
     pub last_reload: Option<ReloadOutcome>,
+    /// Degradations that only the daemon's process knows.
+    pub degraded: Vec<Degraded>,
 }
 
 /// Result of a reload.
@@ -92,6 +96,15 @@ impl DaemonLock {
     pub fn reload_ended(&mut self, outcome: ReloadOutcome) -> io::Result<()> {
         self.record.reloads_ended = self.record.reloads_begun;
         self.record.last_reload = Some(outcome);
+        self.write()
+    }
+
+    /// Records the degradations that only this process knows.
+    pub fn record_degraded(&mut self, degraded: Vec<Degraded>) -> io::Result<()> {
+        if self.record.degraded == degraded {
+            return Ok(());
+        }
+        self.record.degraded = degraded;
         self.write()
     }
 

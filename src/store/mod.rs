@@ -8,6 +8,7 @@ pub mod backup;
 mod bulk;
 mod changes;
 mod checkpoints;
+mod clocks;
 pub mod discovery;
 mod error;
 pub mod feed;

@@ -6,7 +6,9 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
+use super::clocks::align;
 use super::{Store, StoreError, at, ms};
+use crate::domain::clock::ClockRecord;
 use crate::domain::label::AccountName;
 use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::polling::budget::Month;
@@ -18,6 +20,7 @@ const KEPT_SECONDS: i64 = 3_600;
 /// Requests that have ended, and the state of the account's rate limiter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Usage {
+    pub clock: ClockRecord,
     /// Requests by the second in which they ended and the month in which they were sent, both as instants.
     pub ended: Vec<EndedRequests>,
     /// Mean lateness of recent polls, as a share of their wait.
@@ -256,6 +259,7 @@ pub(super) async fn count(
     usage: &Usage,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    align(tx, &usage.clock).await?;
     add(tx, account, &usage.ended).await?;
     let sent: i64 = usage.ended.iter().map(|ended| i64::from(ended.requests)).sum();
     let name = account.as_str();

@@ -342,7 +342,11 @@ impl AccountAccess {
     /// Returns the requests that ended since the last call, and the state of the quota, to be written.
     pub fn usage(&self) -> Usage {
         let mut limiter = self.limiter();
+        // The clock is read first: a jump after that is seen by the next count.
+        let clock = clock::record();
+        limiter.set_skew(clock::skew(), clock.mark.wall);
         Usage {
+            clock,
             ended: limiter.take_ended(),
             lateness: limiter.lateness,
             stretch: limiter.stretch,

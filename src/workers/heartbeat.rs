@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock;
+use crate::domain::time::earlier;
+
 /// Heartbeats of all workers. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeats(Arc<Mutex<BTreeMap<String, Arc<AtomicI64>>>>);
@@ -36,9 +39,15 @@ impl Heartbeats {
     /// Returns the workers without a heartbeat for `limit`.
     pub fn silent(&self, now: Timestamp, limit: SignedDuration) -> Vec<String> {
         let beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let silent = |beat: &AtomicI64| now.as_millisecond() - beat.load(Ordering::Relaxed) > millis(limit);
+        let now = real_ms(now);
+        let silent = |beat: &AtomicI64| now - beat.load(Ordering::Relaxed) > millis(limit);
         beats.iter().filter(|(_, beat)| silent(beat)).map(|(worker, _)| worker.clone()).collect()
     }
+}
+
+/// A jump of the wall clock is neither silence nor a sign of life.
+fn real_ms(at: Timestamp) -> i64 {
+    earlier(at, clock::skew()).as_millisecond()
 }
 
 fn millis(duration: SignedDuration) -> i64 {
@@ -47,6 +56,6 @@ fn millis(duration: SignedDuration) -> i64 {
 
 impl Heartbeat {
     pub fn beat(&self, now: Timestamp) {
-        self.0.store(now.as_millisecond(), Ordering::Relaxed);
+        self.0.store(real_ms(now), Ordering::Relaxed);
     }
 }

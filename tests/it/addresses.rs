@@ -1,5 +1,9 @@
 //! Allowed and refused addresses of callbacks (contract 7.7).
 
+use trackpost::domain::account::Account;
+use trackpost::domain::tracking::reading::Reading;
+use trackpost::shipstation::Client;
+
 use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS};
 
@@ -45,4 +49,26 @@ async fn a_name_that_resolves_to_a_private_address_is_allowed() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let harness = posting_to(&format!("http://localhost:{port}/"), "").await;
     assert_eq!(harness.attempts().await[0].0, "refused", "the connection was attempted");
+}
+
+/// The API key goes with each request.
+#[tokio::test]
+async fn the_api_is_not_polled_over_plain_http_at_a_public_address() {
+    let harness = Harness::new().await;
+    let poll = async |base_url: &str, allow_insecure| {
+        let timeout = std::time::Duration::from_millis(300);
+        let base_url = base_url.to_owned();
+        let account = Account { base_url, allow_insecure, timeout, ..harness.account.clone() };
+        Client::new().unwrap().read(&account, &"se-1".parse().unwrap(), None, harness.now()).await
+    };
+    // Config refuses such an address; a name may resolve to one.
+    let public = "http://203.0.113.1:1";
+    let reading = poll(public, false).await;
+    let detail = reading.detail().unwrap();
+    assert!(matches!(reading, Reading::WrongEndpoint { status: None, .. }), "{reading:?}");
+    assert!(detail.contains("plain http needs allow_insecure = true"), "{detail}");
+    let reading = poll(public, true).await;
+    assert!(!matches!(reading, Reading::WrongEndpoint { .. }), "{reading:?}");
+    let reading = poll(&harness.account.base_url, false).await;
+    assert!(!matches!(reading, Reading::WrongEndpoint { .. }), "{reading:?}");
 }

@@ -1,10 +1,18 @@
 //! Clock jumps during a run or between two runs: polls and deliveries continue (contract 9.5).
 
-use jiff::SignedDuration;
-use trackpost::sandbox::Answer;
+use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+use trackpost::domain::clock::{ClockRecord, Mark};
+use trackpost::domain::polling::budget::Month;
+use trackpost::domain::polling::rate_limiter::EndedRequests;
+use trackpost::sandbox::{Answer, SandboxOptions};
+use trackpost::store::usage::Usage;
+
+use crate::harness::child::{Site, until};
 use crate::harness::parcel::in_transit;
-use crate::harness::{Harness, ORDERS, hours, seconds};
+use crate::harness::{Harness, ORDERS, connect, hours, seconds};
 
 const TEN_MINUTES: &str =
     "[cadence.IT]\nintervals = [\"10m\"]\n[silence]\nstalled_after = {}\nlate_after = 0\n";
@@ -118,4 +126,84 @@ async fn the_quota_holds_over_a_restart_with_the_clock_set_back() {
         harness.pass(seconds(62));
         assert!(harness.poll().await > 0, "{back}: the minute ends");
     }
+}
+
+/// The requests of the last minute stay as old as they are, whatever the clock does, running or between two runs.
+#[tokio::test]
+async fn counted_requests_keep_their_age_when_the_clock_jumps() {
+    for jump in [120, 90_000, -30, -3_600] {
+        for between_runs in [false, true] {
+            let harness = Harness::new().await;
+            let (store, account) = (harness.store(), &harness.account.name);
+            let began = harness.now();
+            let clock = |real: i64, skew: i64| {
+                let wall = began + seconds(real + skew);
+                let uptime = Duration::from_secs(1_000 + real.unsigned_abs());
+                ClockRecord { mark: Mark { wall, uptime }, gaps: Arc::default() }
+            };
+            let count = async |real: i64, skew: i64, requests: u32| {
+                let clock = clock(real, skew);
+                let at = clock.mark.wall;
+                let ended = vec![EndedRequests { at, month: Month::of(at), requests }];
+                store
+                    .record_usage(account, Usage { clock, ended, ..harness.access().usage() }, at)
+                    .await
+                    .unwrap();
+            };
+            store.begin_run(clock(0, 0)).await.unwrap();
+            count(1, 0, 30).await;
+            count(20, 0, 4).await;
+            if !between_runs {
+                count(23, jump, 2).await;
+            }
+            let now = clock(25, jump);
+            let wall = now.mark.wall;
+            store.begin_run(now).await.unwrap();
+            let used = store.open_quota(account, wall).await.unwrap();
+            let age = |at: Timestamp| wall.duration_since(at).as_secs();
+            let found: Vec<(i64, usize)> =
+                used.lately.iter().map(|(at, requests)| (age(*at), *requests)).collect();
+            // An age may be a second or two too low, which is on the safe side.
+            let expected: &[(i64, usize)] =
+                if between_runs { &[(24, 30), (5, 4)] } else { &[(24, 30), (5, 4), (2, 2)] };
+            let close = |((found, n), (expected, m)): (&(i64, usize), &(i64, usize))| {
+                n == m && (expected - 3..=*expected).contains(found)
+            };
+            assert_eq!(found.len(), expected.len(), "{jump} {between_runs}: {found:?}");
+            assert!(found.iter().zip(expected).all(close), "{jump} {between_runs}: {found:?}");
+        }
+    }
+}
+
+/// The label was registered while the clock was 61 days behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_was_far_behind_expires_no_label_after_a_restart() {
+    const BEHIND: i64 = 61 * 86_400_000;
+    let site = Site::new(SandboxOptions::default()).await;
+    site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
+    let daemon = site.start();
+    site.received(|counts| counts.accepted >= 3).await;
+    daemon.stop().await;
+    let mut database = connect(&site.database()).await;
+    let moved = sqlx::query(
+        "UPDATE labels SET registered_at = registered_at - ?1, first_answer_at = first_answer_at - ?1,
+            last_changed_at = last_changed_at - ?1, newest_scan_at = newest_scan_at - ?1",
+    );
+    moved.bind(BEHIND).execute(&mut database).await.unwrap();
+    let gap = sqlx::query("UPDATE clock SET gaps = json_array(json_array(wall - ?1, wall - 100))");
+    gap.bind(BEHIND - 100).execute(&mut database).await.unwrap();
+    for _ in 0..2 {
+        let requests = site.sandbox.counters().requests;
+        let daemon = site.start();
+        until(|| site.sandbox.counters().requests >= requests + 3).await.expect("it is polled");
+        daemon.stop().await;
+    }
+    let told: Vec<String> = sqlx::query_scalar(
+        "SELECT type FROM messages WHERE type IN ('tracking.stalled', 'tracking.late', 'tracking.expired')",
+    )
+    .fetch_all(&mut database)
+    .await
+    .unwrap();
+    assert_eq!(told, [""; 0]);
 }

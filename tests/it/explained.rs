@@ -94,8 +94,9 @@ async fn show_prints_every_attempt_and_the_next_one() {
 
     // A retry by hand while the subscriber is paused and no daemon runs.
     assert_eq!(site.run_command(&["subscribers", "pause", "orders"]).0, Some(0));
-    let (code, printed, _) = site.run_command(&["deliveries", "retry", id]);
+    let (code, printed, note) = site.run_command(&["deliveries", "retry", id]);
     assert!(code == Some(0) && printed.contains("queued again; orders is paused since"), "{printed}");
+    assert!(note.contains("no daemon runs on this database"), "{note}");
     let (_, printed, _) =
         site.run_command(&["deliveries", "retry", unreached["delivery_id"].as_str().unwrap()]);
     assert!(printed.contains("; down is failing since"), "{printed}");

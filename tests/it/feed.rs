@@ -114,7 +114,8 @@ async fn the_feed_of_a_subscriber_has_its_deliveries() {
     assert_eq!(count("").await, 3);
     assert_eq!(count("?subscriber=orders").await, 3);
     assert_eq!(count("?subscriber=few").await, 1);
-    assert_eq!(count("?subscriber=nobody").await, 0);
+    let (status, body) = get(&server, "/messages?subscriber=nobody", "").await;
+    assert!(status == 404 && body.contains("no subscriber has this name"), "{status} {body}");
 }
 
 #[tokio::test]

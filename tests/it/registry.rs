@@ -316,6 +316,20 @@ async fn a_file_replaced_repeatedly_is_read_within_ten_seconds() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_always_being_written_is_read_each_minute_up_to_its_last_line() {
+    let mut files = Files::new(&[("x.txt", "se-0\nse-1\n")]).await;
+    for n in 1..=130 {
+        files.write("x.txt", &format!("se-0\nse-2\nse-longer{n}"));
+        files.pass(SignedDuration::from_millis(500)).await;
+    }
+    let active = |id: &str| (id.to_owned(), "active".to_owned());
+    assert_eq!(files.states().await, ["se-0", "se-1", "se-2"].map(active), "se-1 may still come");
+    files.pass(seconds(2)).await;
+    files.pass(seconds(61)).await;
+    assert_eq!(files.state("se-1").await, "removed", "the file rests");
+}
+
+#[tokio::test]
 async fn every_change_of_the_registry_is_counted_and_announced() {
     let harness = Harness::new().await;
     let mut changes = harness.store().registry_changes();

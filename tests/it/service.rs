@@ -8,6 +8,7 @@ use trackpost::clock::Stopwatch;
 
 use trackpost::sandbox::{Answer, SandboxOptions};
 
+use crate::harness::API_KEY;
 use crate::harness::child::{Daemon, Site, until};
 use crate::harness::parcel::in_transit;
 
@@ -377,11 +378,29 @@ async fn reload_prints_its_result() {
     let (done, _, printed) = reload().await;
     assert!(!done && printed.contains("trackpost.toml"), "{printed}");
     let text = site.configuration("[\"se-3\"]", "");
-    let key = format!("api_key = \"{}\"", crate::harness::API_KEY);
+    let key = format!("api_key = \"{}\"", API_KEY);
     site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
     let (done, _, printed) = reload().await;
     assert!(!done && printed.contains("reload rejected, the running configuration stays"), "{printed}");
     assert!(printed.contains("nowhere.key"), "{printed}");
     assert_eq!(site.sandbox.requests_of("se-3"), 0);
     daemon.stop().await;
+}
+
+/// A secret's file may lie on a file system that does not answer.
+#[tokio::test]
+async fn a_sigterm_stops_a_reload_that_waits_for_a_file() {
+    let site = Site::new(SandboxOptions::default()).await;
+    let daemon = site.start();
+    daemon.logged("started: ", 1).await;
+    let pipe = site.folder().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let inline = format!("api_key = \"{API_KEY}\"");
+    let text = site.configuration("[]", "").replace(&inline, "api_key = { file = \"pipe\" }");
+    assert!(text.contains("pipe"));
+    site.write("trackpost.toml", &text);
+    daemon.signal("HUP");
+    daemon.logged("reloading the configuration", 1).await;
+    daemon.signal("TERM");
+    daemon.wait_for_clean_exit().await;
 }

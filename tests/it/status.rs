@@ -6,8 +6,8 @@ use serde_json::Value;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
 use crate::harness::child::{Daemon, Site, until};
-use crate::harness::loopback;
 use crate::harness::parcel::in_transit;
+use crate::harness::{connect, loopback};
 
 /// Sends one raw request. Returns status and body.
 pub fn get(port: u16, head: &str) -> Option<(u16, Value)> {
@@ -200,5 +200,47 @@ async fn lists_filter_labels_and_deliveries() {
     let (_, by_number, _) = site.run_command(&["deliveries", "show", "5", "--json"]);
     let (_, by_id, _) = site.run_command(&["deliveries", "show", "dlv_5", "--json"]);
     assert!(!by_id.is_empty() && by_number == by_id, "{by_number}");
+    site.inspect();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_polls_of_more_than_an_hour_are_listed() {
+    let port = free_port();
+    let site = Site::new(SandboxOptions::default()).await;
+    let labels: Vec<String> = (0..70).map(|n| format!("\"se-{n}\"")).collect();
+    let text = site.configuration(&format!("[{}]", labels.join(", ")), "");
+    let text = text.replace("per_minute = 60000", "per_minute = 1");
+    site.write("trackpost.toml", &text.replace("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\"")));
+    let daemon = started(&site).await;
+    let mut last = Value::Null;
+    let listed = until(|| {
+        last = get(port, "host: localhost\r\n").unwrap().1;
+        kinds(&last["degraded"]) == ["first_polls"]
+    });
+    assert!(listed.await.is_ok(), "{last}");
+    assert!(last["degraded"][0]["detail"].as_str().unwrap().contains("wait for their first poll"), "{last}");
+    let status = lines(&site, &["status", "--json"]).remove(0);
+    assert_eq!(kinds(&status["attention"]), ["first_polls"], "{status}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_jump_of_the_clock_since_the_last_run_is_logged_and_listed() {
+    let port = free_port();
+    let site = site_with(&format!("listen = \"127.0.0.1:{port}\"")).await;
+    let daemon = started(&site).await;
+    site.received(|counts| counts.accepted >= 6).await;
+    daemon.stop().await;
+    // The wall clock is two minutes further than the time since boot.
+    let mut database = connect(&site.database()).await;
+    sqlx::query("UPDATE clock SET wall = wall - 120000").execute(&mut database).await.unwrap();
+    drop(database);
+    let daemon = started(&site).await;
+    daemon.logged("the clock jumped forward by 2m since the last run", 1).await;
+    let (status, body) = get(port, "host: localhost\r\n").unwrap();
+    assert_eq!((status, kinds(&body["degraded"])), (200, vec!["clock"]), "{body}");
+    let attention = || kinds(&lines(&site, &["status", "--json"])[0]["attention"]) == ["clock"];
+    assert!(until(attention).await.is_ok(), "status lists it too");
+    daemon.stop().await;
     site.inspect();
 }

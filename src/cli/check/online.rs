@@ -148,7 +148,7 @@ mod tests {
             (Reading::Refused { status: 404, detail: detail() }, true),
             (Reading::Throttled { retry_after: None }, true),
             (Reading::Unauthorized { status: 401, detail: detail() }, false),
-            (Reading::WrongEndpoint { url: detail(), detail: detail() }, false),
+            (Reading::WrongEndpoint { status: None, url: detail(), detail: detail() }, false),
             (Reading::Garbled { status: 301, detail: detail() }, false),
             (Reading::ServerError { status: 500 }, false),
             (Reading::NoConnection { detail: detail() }, false),

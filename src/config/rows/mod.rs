@@ -21,7 +21,7 @@ use lines::each_line;
 use records::each_record;
 
 /// The longest row, in bytes, over all its lines. A longer row is a mistake.
-const LONGEST: usize = 64 * 1024;
+pub(super) const LONGEST: usize = 64 * 1024;
 
 /// Source of rows.
 #[derive(Clone, Copy, Debug)]

@@ -235,12 +235,13 @@ fn cells<'a>(text: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]
     starts.zip(ends).map(|(start, end)| &text[start..*end])
 }
 
-/// Whether a line alone is a row with a label.
+/// Whether a line alone is a row with a label, or the beginning of one.
 fn is_row(line: &[u8], header: &Header) -> bool {
     let (mut csv, mut text, mut ends) =
         (Reader::new(), vec![0; line.len() + 1], vec![0; header.columns.len() + 1]);
     let (result, _, _, found) = csv.read_record(line, &mut text, &mut ends);
     let complete = matches!(result, ReadRecordResult::Record) && found == header.columns.len();
+    let opens_quote = matches!(result, ReadRecordResult::InputEmpty);
     let id = cells(&text, &ends[..found]).nth(header.id_at).and_then(|id| std::str::from_utf8(id).ok());
-    complete && id.is_some_and(|id| id.trim().parse::<LabelId>().is_ok())
+    (complete || opens_quote) && id.is_some_and(|id| id.trim().parse::<LabelId>().is_ok())
 }

@@ -168,6 +168,11 @@ fn a_quote_across_rows_is_reported_and_the_rows_are_read() {
     let (labels, faults) = csv("label_id,order\nse-1,\"A\nse-2,B\nse-3,\"C\"\nse-4,D\n");
     assert_eq!(labels, ["se-2", "se-3", "se-4"]);
     assert_eq!(faults, ["row 2 opens a quote that includes the next 2 rows"]);
+    // Closed by a row that does not close its own quote either.
+    let (labels, faults) = csv("label_id,order\nse-1,\"A\nse-2,\"B\nse-3,C\n");
+    assert_eq!(labels, ["se-3"]);
+    let rows = ["row 2 opens a quote that includes the next row", "row 3 opens a quote that is never closed"];
+    assert_eq!(faults, rows);
     // A value of several lines is valid.
     let (labels, faults) = csv("label_id,note\nse-1,\"two\nlines, \"\"so\"\"\"\r\nse-2,x\n");
     assert_eq!((labels.len(), faults.len()), (2, 0), "{faults:?}");

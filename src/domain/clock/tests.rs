@@ -45,6 +45,52 @@ fn time_that_did_not_pass_does_not_count() {
     assert_eq!(gaps.between(at(0), at(61 * DAY)).as_secs(), 10);
 }
 
+fn mark(seconds: i64, uptime: u64) -> Mark {
+    Mark { wall: at(seconds), uptime: Duration::from_secs(uptime) }
+}
+
+#[test]
+fn a_jump_between_two_marks_is_the_time_that_did_not_pass() {
+    for (now, jump) in [
+        (mark(60, 160), 0),
+        (mark(180, 160), 120),
+        (mark(-3_540, 160), -3_600),
+        // The machine was started again: nothing can be said.
+        (mark(DAY, 99), 0),
+    ] {
+        assert_eq!(mark(0, 100).jump_until(now).as_secs(), jump, "{now:?}");
+    }
+}
+
+#[test]
+fn a_run_continues_the_gaps_of_the_last_one() {
+    let mut gaps = Gaps::default();
+    gaps.add_jump(Jump { from: at(4), to: at(61 * DAY) });
+    let ended = 61 * DAY + 10;
+    let run = |now: Mark| {
+        let mut record = ClockRecord { mark: mark(ended, 100), gaps: Arc::new(gaps.clone()) };
+        let between = record.continue_at(now);
+        (between, record.gaps.between(at(0), now.wall).as_secs())
+    };
+    // Restarted after 5 s: the gap of the last run still does not count.
+    assert_eq!(run(mark(ended + 5, 105)), (BetweenRuns::Nothing, 61 * DAY - 4));
+    // The clock jumped by two minutes meanwhile.
+    let (between, gap) = run(mark(ended + 125, 105));
+    assert!(matches!(between, BetweenRuns::Jumped(jump) if jump.by().as_secs() == 120), "{between:?}");
+    assert_eq!(gap, 61 * DAY - 4 + 120);
+    // It was set right by a day while nothing ran for an hour: none of that time was watched.
+    let (between, gap) = run(mark(ended + DAY + 3_600, 3_700));
+    assert!(matches!(between, BetweenRuns::Jumped(jump) if jump.by().as_secs() == DAY), "{between:?}");
+    assert_eq!(gap, 61 * DAY - 4 + DAY + 3_600);
+    // It was set back by a day: the time of the gap passes.
+    let (between, gap) = run(mark(ended - DAY, 105));
+    assert!(matches!(between, BetweenRuns::Jumped(jump) if jump.by().as_secs() == -DAY - 5), "{between:?}");
+    assert_eq!(gap, 60 * DAY + 10 - 4);
+    // The machine was off for a day.
+    let (between, _) = run(mark(ended + DAY, 20));
+    assert_eq!(between, BetweenRuns::Away(SignedDuration::from_hours(24)));
+}
+
 proptest! {
     /// For any jumps of the wall clock, alerts never count more time than passed.
     #[test]

@@ -26,8 +26,9 @@ pub enum Reading {
         status: u16,
         detail: String,
     },
-    /// A 404 about the endpoint: the URL is wrong, not the label.
+    /// A 404 about the endpoint, or a server that may not be connected to: the URL is wrong, not the label.
     WrongEndpoint {
+        status: Option<u16>,
         url: String,
         detail: String,
     },
@@ -71,7 +72,7 @@ impl Reading {
             | Self::Unauthorized { status, .. }
             | Self::Refused { status, .. }
             | Self::ServerError { status } => Some(*status),
-            Self::WrongEndpoint { .. } => Some(404),
+            Self::WrongEndpoint { status, .. } => *status,
             Self::Throttled { .. } | Self::CarrierThrottled { .. } => Some(429),
             Self::TimedOut | Self::NoConnection { .. } | Self::OurFault { .. } => None,
         }
@@ -84,7 +85,7 @@ impl Reading {
             Self::Garbled { detail, .. }
             | Self::Unauthorized { detail, .. }
             | Self::Refused { detail, .. } => Some(detail.clone()),
-            Self::WrongEndpoint { url, detail } => Some(format!("{url}: {detail}")),
+            Self::WrongEndpoint { url, detail, .. } => Some(format!("{url}: {detail}")),
             Self::Throttled { retry_after } => Some(in_words(*retry_after)),
             Self::CarrierThrottled { carrier, retry_after } => {
                 let carrier = carrier.as_deref().unwrap_or("the carrier");

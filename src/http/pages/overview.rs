@@ -81,7 +81,7 @@ impl Shown {
             store.label_counts(),
             store.freshness_figures(earlier(now, FRESHNESS)),
         )?;
-        let degraded = attention::degraded_of(store, &accounts, &subscribers).await?;
+        let degraded = attention::degraded_of(store, &accounts, &subscribers, now).await?;
         let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let database = format!(
             "{}, {}, and {} of write-ahead log",

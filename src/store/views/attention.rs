@@ -61,7 +61,7 @@ pub async fn degraded(
 ) -> Result<Vec<Degraded>, StoreError> {
     let accounts = store.account_views(&configured.accounts, now).await?;
     let subscribers = store.uncounted_subscriber_views(&configured.subscribers).await?;
-    degraded_of(store, &accounts, &subscribers).await
+    degraded_of(store, &accounts, &subscribers, now).await
 }
 
 /// As [`degraded`], for accounts and subscribers that are read already.
@@ -69,10 +69,13 @@ pub async fn degraded_of(
     store: &Store,
     accounts: &[AccountView],
     subscribers: &[SubscriberView],
+    now: Timestamp,
 ) -> Result<Vec<Degraded>, StoreError> {
     let mut found = Vec::new();
     for view in accounts {
         found.extend(Degraded::account(&view.name, view.status, view.since, view.detail.as_deref()));
+        let budget = (view.requests_this_month, view.requests_per_month);
+        found.extend(Degraded::account_waits(&view.name, view.throttled_until, budget, now));
         found.extend(Degraded::first_polls(&view.name, view.first_polls_waiting, view.first_polls_take));
     }
     for view in subscribers {

@@ -83,7 +83,8 @@ pub(super) async fn apply(
     for (path, key) in &keys {
         if let Some(place) = places.get(path.as_path()) {
             place_of.insert(*key, *place);
-        } else if kept.contains(path) || folders.iter().any(|folder| is_folder_of(folder, path)) {
+        }
+        if kept.contains(path) || folders.iter().any(|folder| is_folder_of(folder, path)) {
             left_alone.insert(*key);
         }
     }

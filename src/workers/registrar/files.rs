@@ -12,6 +12,8 @@ use crate::domain::time::later;
 pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_secs(1);
 /// A file that keeps being replaced is read after this time.
 const MAX_BUSY: SignedDuration = SignedDuration::from_secs(10);
+/// A file that keeps being written in place is read up to its last complete line after this time.
+const MAX_GROWING: SignedDuration = SignedDuration::from_secs(60);
 
 /// A file as the last scan found it.
 #[derive(Debug)]
@@ -31,6 +33,15 @@ impl SeenFile {
     fn at_rest(&self, now: Timestamp) -> bool {
         now.duration_since(self.since) >= SETTLE_TIME
             || (self.replaced && now.duration_since(self.busy_since) >= MAX_BUSY)
+    }
+
+    /// Whether it is read although it is still being written.
+    fn is_growing(&self, now: Timestamp) -> bool {
+        !self.at_rest(now) && now.duration_since(self.busy_since) >= MAX_GROWING
+    }
+
+    fn is_readable(&self, now: Timestamp) -> bool {
+        self.at_rest(now) || self.is_growing(now)
     }
 }
 
@@ -77,7 +88,7 @@ impl Files {
         self.seen.retain(|path, _| found.contains(path.as_path()));
         let gone = self.seen.len() < count;
         self.note_left_out(scan, now, first);
-        gone || self.seen.values().any(|seen| seen.read != Some(seen.stamp) && seen.at_rest(now))
+        gone || self.seen.values().any(|seen| seen.read != Some(seen.stamp) && seen.is_readable(now))
     }
 
     /// A file that exists only briefly, such as a draft, is not reported.
@@ -98,9 +109,13 @@ impl Files {
 
     /// Returns the files that may be read, and the paths of files that are still changing.
     pub(super) fn settled(&self, scan: &FileScan, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
-        let at_rest = |file: &FoundFile| self.seen.get(&file.path).is_some_and(|seen| seen.at_rest(now));
-        let (settled, pending): (Vec<FoundFile>, Vec<FoundFile>) =
-            scan.files.iter().cloned().partition(at_rest);
+        let is_readable =
+            |file: &FoundFile| self.seen.get(&file.path).is_some_and(|seen| seen.is_readable(now));
+        let (mut settled, pending): (Vec<FoundFile>, Vec<FoundFile>) =
+            scan.files.iter().cloned().partition(is_readable);
+        for file in &mut settled {
+            file.growing = self.seen.get(&file.path).is_some_and(|seen| seen.is_growing(now));
+        }
         let mut pending: Vec<PathBuf> = pending.into_iter().map(|file| file.path).collect();
         // Their labels stay as well.
         pending.extend(scan.left_out.iter().map(|left_out| left_out.path.clone()));

@@ -5,7 +5,8 @@
 //! between two chunks.
 //!
 //! - A file is read when it has not changed for a second. A file that is replaced again and again is read after ten
-//!   seconds at the latest.
+//!   seconds at the latest. A file that is written all the time is read each minute up to its last complete line; none of
+//!   its labels is retired then.
 //! - A file that cannot be read is left out with its reason: its labels stay as they are, all other files apply.
 //! - A label that is missing from the files for a minute is retired.
 //!
@@ -173,6 +174,8 @@ impl Registrar {
 
     async fn read(&mut self, sources: &Arc<LabelSources>, now: Timestamp) -> Result<(), StoreError> {
         let (settled, pending) = self.files.settled(&self.scan, now);
+        let growing: Vec<PathBuf> =
+            settled.iter().filter(|file| file.growing).map(|file| file.path.clone()).collect();
         let reading_from = Arc::clone(sources);
         let reading = blocking(move || reading_from.read(settled)).await?;
         self.files.read(&self.scan, &pending);
@@ -185,8 +188,8 @@ impl Registrar {
                 .for_each(|warning| warn!(%warning, "a pattern of label files matches no file"));
         }
         let labels = reading.label_set.labels();
-        let kept =
-            pending.iter().chain(self.left_out_now().map(|left_out| &left_out.path)).cloned().collect();
+        let left_out = self.left_out_now().map(|left_out| &left_out.path);
+        let kept = pending.iter().chain(&growing).chain(left_out).cloned().collect();
         let applied = compare::apply(&self.store, sources, reading, kept, &mut self.missing, now).await?;
         if applied.missing > 0 {
             info!(

@@ -243,7 +243,7 @@ fn a_walk_leaves_three_requests_in_four_to_the_polls() {
 #[test]
 fn a_refused_list_does_not_stop_working_polls() {
     let refused = |status| Reading::Unauthorized { status, detail: String::new() };
-    let nowhere = Reading::WrongEndpoint { url: String::new(), detail: String::new() };
+    let nowhere = Reading::WrongEndpoint { status: None, url: String::new(), detail: String::new() };
     for (failure, concerns, with_recent_answer) in [
         (None, false, false),
         (Some(refused(401)), true, true),

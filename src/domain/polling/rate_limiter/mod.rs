@@ -175,6 +175,7 @@ impl RateLimiter {
             return false;
         }
         self.kept = None;
+        self.uncounted.iter_mut().for_each(|ended| ended.at = later(ended.at, jumped));
         self.state.apply_jump(jumped, now);
         true
     }

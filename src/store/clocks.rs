@@ -1,0 +1,97 @@
+//! The clock of the last run, by which the next one recognises a jump between two runs (contract 9.5).
+//!
+//! The instants of the last minute are kept in the clock of the row: when the wall clock has jumped, they are moved with it, so
+//! that they stay as old as they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use sqlx::SqliteConnection;
+
+use super::{Store, StoreError, at, json, ms};
+use crate::domain::clock::{ClockRecord, Gaps, Mark};
+
+impl Store {
+    /// Returns what the last run left; `None` in a new database.
+    pub async fn last_run(&self) -> Result<Option<ClockRecord>, StoreError> {
+        let row = sqlx::query!("SELECT wall, uptime, gaps FROM clock").fetch_optional(&self.readers).await?;
+        Ok(row.map(|row| {
+            let gaps: Vec<(i64, i64)> = serde_json::from_str(&row.gaps).unwrap_or_default();
+            let gaps = gaps.into_iter().map(|(from, to)| (at(from), at(to))).collect();
+            ClockRecord { mark: mark(row.wall, row.uptime), gaps: Arc::new(Gaps::new(gaps)) }
+        }))
+    }
+
+    /// Begins a run: everything that must last for its real time is moved with the clock.
+    pub async fn begin_run(&self, now: ClockRecord) -> Result<(), StoreError> {
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    let jump = align(tx, &now).await?;
+                    write(tx, &now).await?;
+                    let jump = i64::try_from(jump.as_millis()).unwrap_or_default();
+                    sqlx::query!("UPDATE accounts SET throttled_until = throttled_until + ?", jump)
+                        .execute(&mut *tx)
+                        .await?;
+                    sqlx::query!("UPDATE quotas SET throttled_at = throttled_at + ?", jump)
+                        .execute(&mut *tx)
+                        .await?;
+                    sqlx::query!("UPDATE carriers SET held_until = held_until + ?", jump)
+                        .execute(&mut *tx)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+fn mark(wall: i64, uptime: i64) -> Mark {
+    Mark { wall: at(wall), uptime: Duration::from_millis(uptime.unsigned_abs()) }
+}
+
+/// Moves the counted requests by the jump of the clock since the last call, in an open transaction. Returns the jump.
+pub(super) async fn align(
+    tx: &mut SqliteConnection,
+    now: &ClockRecord,
+) -> Result<SignedDuration, sqlx::Error> {
+    let last = sqlx::query!("SELECT wall, uptime FROM clock").fetch_optional(&mut *tx).await?;
+    let jump = last.map(|last| mark(last.wall, last.uptime).jump_until(now.mark));
+    match jump {
+        Some(SignedDuration::ZERO) => {
+            let (wall, uptime) = in_ms(now.mark);
+            sqlx::query!("UPDATE clock SET wall = ?, uptime = ?", wall, uptime).execute(tx).await?;
+        }
+        Some(jump) => {
+            // Not earlier than it was. The sign keeps the keys of the two statements apart.
+            let seconds = jump.as_millis().div_euclid(1000) + 1;
+            let seconds = i64::try_from(seconds).unwrap_or_default();
+            sqlx::query!("UPDATE requests SET second = -(second + ?)", seconds).execute(&mut *tx).await?;
+            sqlx::query!("UPDATE requests SET second = -second").execute(&mut *tx).await?;
+            write(tx, now).await?;
+        }
+        None => write(tx, now).await?,
+    }
+    Ok(jump.unwrap_or_default())
+}
+
+fn in_ms(mark: Mark) -> (i64, i64) {
+    (ms(mark.wall), i64::try_from(mark.uptime.as_millis()).unwrap_or(i64::MAX))
+}
+
+async fn write(tx: &mut SqliteConnection, now: &ClockRecord) -> Result<(), sqlx::Error> {
+    let (wall, uptime) = in_ms(now.mark);
+    let gaps: Vec<(i64, i64)> = now.gaps.iter().map(|(from, to)| (ms(*from), ms(*to))).collect();
+    let gaps = json(&gaps);
+    sqlx::query!(
+        "INSERT INTO clock (clock_key, wall, uptime, gaps) VALUES (1, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET wall = excluded.wall, uptime = excluded.uptime, gaps = excluded.gaps",
+        wall,
+        uptime,
+        gaps
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
