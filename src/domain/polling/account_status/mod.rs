@@ -336,5 +336,10 @@ pub fn backoff(failures: u32) -> Duration {
     Duration::from_secs(60 * (1_u64 << failures.min(6))).min(Duration::from_secs(3600))
 }
 
+/// Returns the due time of a label whose polls failed in an outage of its account, after the outage: its backoff ends.
+pub fn due_after_outage(due_at: Timestamp, now: Timestamp) -> Timestamp {
+    due_at.min(now)
+}
+
 #[cfg(test)]
 mod tests;
