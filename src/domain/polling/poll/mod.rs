@@ -211,10 +211,7 @@ fn plan_of_good_answer(label: &LabelRecord, now: Timestamp) -> PollPlan {
 fn plan_of_unchanged_answer(context: &PollContext<'_>, label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = plan_of_good_answer(label, now);
     plan.poll_state.unchanged = plan.poll_state.unchanged.saturating_add(1);
-    if plan.poll_state.state == LabelState::Unavailable {
-        plan.poll_state.state = LabelState::Active;
-    }
-    answer::finish_if_settled(&mut plan.poll_state, now);
+    answer::update_state(label, &mut plan.poll_state, false, now);
     for change in take_due_alerts(context, label, &mut plan.poll_state, now) {
         append_message(label, &mut plan, now, &change);
     }
