@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+/// The heartbeat interval of an idle worker.
+pub const IDLE_INTERVAL: SignedDuration = SignedDuration::from_secs(30);
+
 /// Heartbeats of all workers. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeats(Arc<Mutex<BTreeMap<String, Arc<AtomicI64>>>>);
@@ -36,13 +39,11 @@ impl Heartbeats {
     /// Returns the workers without a heartbeat for `limit`.
     pub fn silent(&self, now: Timestamp, limit: SignedDuration) -> Vec<String> {
         let beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let silent = |beat: &AtomicI64| now.as_millisecond() - beat.load(Ordering::Relaxed) > millis(limit);
+        let silent = |beat: &AtomicI64| {
+            i128::from(now.as_millisecond() - beat.load(Ordering::Relaxed)) > limit.as_millis()
+        };
         beats.iter().filter(|(_, beat)| silent(beat)).map(|(worker, _)| worker.clone()).collect()
     }
-}
-
-fn millis(duration: SignedDuration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Heartbeat {
