@@ -30,6 +30,7 @@ use crate::domain::polling::account_status::AccountSignal;
 use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::learning::LearnedRates;
+use crate::domain::time::whole_ms;
 use crate::domain::tracking::history::EventWrites;
 use crate::domain::tracking::matching::KnownEvent;
 use crate::domain::tracking::reading::Reading;
@@ -283,10 +284,6 @@ fn append_message(label: &LabelRecord, plan: &mut PollPlan, now: Timestamp, chan
     let seq = next_seq(plan.poll_state.last_seq, now);
     plan.messages.push(compose(&label.message_fields(&plan.poll_state), seq, now, change));
     plan.poll_state.last_seq = seq;
-}
-
-fn whole_ms(at: Timestamp) -> Timestamp {
-    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
 #[cfg(test)]
