@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Environment, Fault, Faults, Loaded};
+use crate::domain::time::millis;
 use crate::http::{self, Sources};
 use crate::notices::Notices;
 use crate::shipstation::{Client, NoClient};
@@ -320,10 +321,6 @@ impl Daemon {
         }
         info!(duration_ms = millis(watch.elapsed()), "stopped");
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn take_lock(path: &Path) -> Result<DaemonLock, StoreError> {

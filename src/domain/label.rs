@@ -114,6 +114,12 @@ impl Source {
             Self::Discovered => "discovered",
         }
     }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Config, Self::File, Self::Cli, Self::Discovered]
+            .into_iter()
+            .find(|source| source.as_str() == text)
+    }
 }
 
 /// A label to poll.

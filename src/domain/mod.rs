@@ -12,6 +12,7 @@ pub mod clock;
 pub mod digest;
 pub mod label;
 pub mod proxies;
+pub mod registration;
 pub mod retry_after;
 pub mod secret;
 pub mod time;

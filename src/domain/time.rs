@@ -7,6 +7,25 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize as _, Serializer};
 
+/// Pause before a poll or an attempt is repeated after a shortage of this machine: descriptors, memory, ports.
+pub const SHORTAGE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Returns whole milliseconds.
+pub fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns the instant in whole milliseconds, as stored.
+pub fn whole_ms(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
+}
+
+/// Returns the end of a wait in whole milliseconds, rounded up.
+pub fn whole_ms_after(now: Timestamp, wait: Duration) -> Timestamp {
+    let ms = i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+    later(now, SignedDuration::from_millis(ms))
+}
+
 /// Returns `at` plus `by`.
 pub fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.saturating_add(by).unwrap_or(Timestamp::MAX)

@@ -32,6 +32,7 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::gate::{PagePermit, RequestSpacing};
 use crate::clock::{self, Stopwatch};
+use crate::domain::time::millis;
 use crate::transport;
 
 /// Timeout for the head of a request, also of an idle connection.
@@ -214,10 +215,6 @@ impl OpenConnections {
         });
         self.open.insert(task.id(), (task, activity));
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An answer that is written to its connection piece by piece. It holds its permit until the last piece.

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
+use super::bulk::Bulk;
 use super::messages::write_system_messages;
 use super::records::NewDelivery;
 use super::{Store, StoreError, at, ms};
 use crate::domain::label::AccountName;
 use crate::domain::messages::subscriber::SubscriberName;
-use crate::domain::polling::account_status::{AccountChange, AccountState, AccountStatus};
+use crate::domain::polling::account_status::{AccountChange, AccountState, AccountStatus, due_after_outage};
 
 pub use super::records::AccountRecord;
 
@@ -85,14 +86,24 @@ pub(super) async fn write_status(
 /// Clears the failures of labels that an outage of the account caused, and ends their backoff. Other labels stay
 /// overdue and are polled in the order of their due time. The labels' version stays, so polls in flight are recorded.
 async fn clear_failures(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
-    let (name, now) = (record.name.as_str(), ms(record.now));
-    sqlx::query!(
-        "UPDATE labels SET failures = 0, failing_since = NULL, next_poll_at = min(next_poll_at, ?2)
-         WHERE account = ?1 AND state = 'active' AND failures > 0",
-        name,
-        now
+    const CLEAR_FAILURES: Bulk = Bulk {
+        before: "WITH new (label_key, next_poll_at) AS (",
+        columns: 2,
+        after: ") UPDATE labels SET failures = 0, failing_since = NULL, next_poll_at = new.next_poll_at
+         FROM new WHERE labels.label_key = new.label_key",
+    };
+    let name = record.name.as_str();
+    let failing = sqlx::query!(
+        r#"SELECT label_key, next_poll_at AS "next_poll_at!" FROM labels
+         WHERE account = ? AND state = 'active' AND failures > 0"#,
+        name
     )
-    .execute(&mut *tx)
+    .fetch_all(&mut *tx)
     .await?;
+    CLEAR_FAILURES
+        .execute(tx, &failing, |label, values| {
+            values.push(label.label_key).push(ms(due_after_outage(at(label.next_poll_at), record.now)));
+        })
+        .await?;
     Ok(())
 }

@@ -7,10 +7,11 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::registering::{RegisteredBy, RegistrationRow, RegistryChange, insert, next_version, revive};
-use super::{Store, StoreError, at, json, ms};
-use crate::domain::label::{AccountName, LabelId, Source};
+use super::registering::{WantedLabel, next_version, read_by_id, register, withdraw};
+use super::{Store, StoreError, at, ms};
+use crate::domain::label::{AccountName, LabelId, LabelKey, Source};
 use crate::domain::polling::discovery::{DiscoveryProgress, ListedLabel};
+use crate::domain::registration::{Origin, RegistryChange};
 
 /// Labels of one page of the list.
 #[derive(Clone, Debug)]
@@ -50,21 +51,24 @@ impl Store {
         found: &Discovered,
         now: Timestamp,
     ) -> Result<DiscoveryChanges, StoreError> {
-        let rows = found.tracked.iter().map(|label| {
-            RegistrationRow::new(&found.account, &label.id, Source::Discovered, &label.metadata, None)
+        let tracked = found.tracked.iter().map(|label| {
+            let key = LabelKey { account: found.account.clone(), id: label.id.clone() };
+            WantedLabel::new(key, Source::Discovered, &label.metadata, None)
         });
-        let tracked: Vec<RegistrationRow> = rows.collect();
-        let voided = json(&found.voided.iter().map(LabelId::as_str).collect::<Vec<_>>());
-        let (account, progress) = (found.account.to_string(), found.progress);
+        let (tracked, found) = (tracked.collect::<Vec<_>>(), found.clone());
         let (changes, version) = self
             .writer
             .write(move |tx| {
                 Box::pin(async move {
                     let version = next_version(tx).await?;
-                    let change = RegistryChange { by: RegisteredBy::Discovery, version, now };
-                    let added = register(tx, &account, &tracked, change).await?;
-                    let dropped = drop_voided(tx, &account, &voided, version).await?;
-                    write_progress(tx, &account, progress).await?;
+                    let change = RegistryChange { by: Origin::Discovery, version, now };
+                    let registered = register(tx, &tracked, change).await?;
+                    let voided: Vec<_> = found.voided.iter().map(|id| (&found.account, id)).collect();
+                    let voided = read_by_id(tx, &voided).await?;
+                    let voided = voided.into_iter().map(|(_, stored)| stored).collect();
+                    let dropped = withdraw(tx, voided, change).await? as u64;
+                    write_progress(tx, found.account.as_str(), found.progress).await?;
+                    let added = registered.inserted + registered.revived;
                     Ok((DiscoveryChanges { added, dropped }, version))
                 })
             })
@@ -74,51 +78,6 @@ impl Store {
         }
         Ok(changes)
     }
-}
-
-/// Inserts new labels, revives removed labels, and sets the discovery flag of labels registered otherwise. Returns how
-/// many were inserted or revived.
-async fn register(
-    tx: &mut SqliteConnection,
-    account: &str,
-    tracked: &[RegistrationRow],
-    change: RegistryChange,
-) -> Result<u64, sqlx::Error> {
-    // Example: a label that was in a file before.
-    let revived = revive(tx, tracked, change).await?;
-    let ids = json(&tracked.iter().map(RegistrationRow::label_id).collect::<Vec<_>>());
-    // A label registered otherwise too: only the flag changes.
-    sqlx::query!(
-        "UPDATE labels SET by_discovery = 1
-         WHERE account = ?1 AND by_discovery = 0 AND state <> 'removed'
-           AND label_id IN (SELECT value FROM json_each(?2))",
-        account,
-        ids
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(insert(tx, tracked, change).await? + revived)
-}
-
-async fn drop_voided(
-    tx: &mut SqliteConnection,
-    account: &str,
-    voided: &str,
-    version: i64,
-) -> Result<u64, sqlx::Error> {
-    let dropped = sqlx::query!(
-        "UPDATE labels SET by_discovery = 0, version = ?3,
-            source = CASE WHEN source <> 'discovered' OR by_hand = 0 THEN source ELSE 'cli' END,
-            state = CASE WHEN by_config + by_hand > 0 THEN state ELSE 'removed' END,
-            next_poll_at = CASE WHEN by_config + by_hand > 0 THEN next_poll_at END
-         WHERE account = ?1 AND by_discovery = 1 AND label_id IN (SELECT value FROM json_each(?2))",
-        account,
-        voided,
-        version
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(dropped.rows_affected())
 }
 
 async fn write_progress(

@@ -72,15 +72,18 @@ const INSERT: Bulk = Bulk {
 };
 
 const UPDATE: Bulk = Bulk {
-    before: "WITH new (label_key, event_id, revision, now, missing_polls, retracted, fell_off, flapped, forms, raw) AS (",
-    columns: 10,
+    before: "WITH new (label_key, event_id, revision, missing_polls, fell_off, flapped, forms, raw) AS (",
+    columns: 8,
     after: ") UPDATE tracking_events SET
-        revision = new.revision,
-        changed_at = iif(tracking_events.revision <> new.revision
-            OR (retracted_at IS NOT NULL) <> new.retracted, new.now, changed_at),
-        missing_polls = new.missing_polls,
-        retracted_at = iif(new.retracted, coalesce(retracted_at, new.now), NULL),
-        fell_off = new.fell_off, flapped = new.flapped, forms = new.forms, raw = new.raw
+        revision = new.revision, missing_polls = new.missing_polls, fell_off = new.fell_off,
+        flapped = new.flapped, forms = new.forms, raw = new.raw
+     FROM new WHERE tracking_events.label_key = new.label_key AND tracking_events.event_id = new.event_id",
+};
+
+const UPDATE_TIMES: Bulk = Bulk {
+    before: "WITH new (label_key, event_id, changed_at, retracted_at) AS (",
+    columns: 4,
+    after: ") UPDATE tracking_events SET changed_at = new.changed_at, retracted_at = new.retracted_at
      FROM new WHERE tracking_events.label_key = new.label_key AND tracking_events.event_id = new.event_id",
 };
 
@@ -97,6 +100,7 @@ pub(super) async fn write_events(
 ) -> Result<(), sqlx::Error> {
     let mut added = Vec::new();
     let mut updated = Vec::new();
+    let mut changed = Vec::new();
     let mut steps = Vec::new();
     for record in records {
         let new = record.events.added.iter().enumerate();
@@ -107,6 +111,8 @@ pub(super) async fn write_events(
         }));
         for change in &record.events.updated {
             updated.push((record, &change.record));
+            changed
+                .extend(change.times(record.polled_at).map(|times| (record, change.record.event_id, times)));
             steps.extend(change.changes.iter().map(|step| (record, change.record.event_id, step)));
         }
     }
@@ -147,13 +153,20 @@ pub(super) async fn write_events(
                 .push(record.row)
                 .push(event.event_id.to_string())
                 .push(event.revision)
-                .push(ms(record.polled_at))
                 .push(event.missing_polls)
-                .push(i64::from(event.retracted))
                 .push(i64::from(event.fell_off))
                 .push(i64::from(event.flapped))
                 .push(Fingerprint::pack(&event.fingerprints))
                 .push(&*event.raw);
+        })
+        .await?;
+    UPDATE_TIMES
+        .execute(tx, &changed, |(record, event_id, times), values| {
+            values
+                .push(record.row)
+                .push(event_id.to_string())
+                .push(ms(times.changed_at))
+                .push(times.retracted_at.map(ms));
         })
         .await?;
     Ok(())

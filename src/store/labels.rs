@@ -4,14 +4,14 @@
 //! statements of the commands that register by hand.
 
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 use tokio::sync::watch;
 
 use super::registering::{
-    RegisterResult, RegisteredBy, RegistrationRow, RegistryChange, next_version, register,
+    RegisterResult, WantedLabel, next_version, read_by_id, read_by_key, register, withdraw,
 };
 use super::{Store, StoreError, json, ms};
 use crate::domain::label::{LabelKey, Registration};
+use crate::domain::registration::{Origin, RegistryChange};
 
 /// Rows per transaction when many labels are registered. Other writes run between two transactions.
 pub const CHUNK: usize = 512;
@@ -64,21 +64,21 @@ impl Store {
         wanted: &[(Registration, Option<i64>)],
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let rows =
-            wanted.iter().map(|(registration, file)| RegistrationRow::of(registration, *file)).collect();
-        Ok(self.register(rows, RegisteredBy::Config, now).await?.inserted)
+        let rows = wanted.iter().map(|(registration, file)| WantedLabel::of(registration, *file)).collect();
+        Ok(self.register(rows, Origin::Config, now).await?.inserted)
     }
 
     /// Removes registrations of the configuration. Labels without another registration are no longer polled; their
     /// history is kept.
     pub async fn retire_configured(&self, labels: &[i64], now: Timestamp) -> Result<(), StoreError> {
-        let rows = json(labels);
+        let labels = labels.to_vec();
         let version = self
             .writer
             .write(move |tx| {
                 Box::pin(async move {
                     let version = next_version(tx).await?;
-                    retire_configured(tx, &rows, version, now).await?;
+                    let stored = read_by_key(tx, &labels).await?;
+                    withdraw(tx, stored, RegistryChange { by: Origin::Config, version, now }).await?;
                     Ok(version)
                 })
             })
@@ -91,16 +91,16 @@ impl Store {
     pub async fn add_by_hand(&self, wanted: &[Registration], now: Timestamp) -> Result<u64, StoreError> {
         let mut added = 0;
         for chunk in wanted.chunks(CHUNK) {
-            let rows = chunk.iter().map(|registration| RegistrationRow::of(registration, None)).collect();
-            added += self.register(rows, RegisteredBy::Hand, now).await?.inserted;
+            let rows = chunk.iter().map(|registration| WantedLabel::of(registration, None)).collect();
+            added += self.register(rows, Origin::Hand, now).await?.inserted;
         }
         Ok(added)
     }
 
     async fn register(
         &self,
-        rows: Vec<RegistrationRow>,
-        by: RegisteredBy,
+        rows: Vec<WantedLabel>,
+        by: Origin,
         now: Timestamp,
     ) -> Result<RegisterResult, StoreError> {
         let (registered, version) = self
@@ -117,44 +117,28 @@ impl Store {
     }
 
     /// Removes a registration by hand or by discovery. Discovery does not register the label again.
-    pub async fn remove_by_hand(&self, key: &LabelKey) -> Result<Removal, StoreError> {
-        let (account, id) = (key.account.to_string(), key.id.to_string());
+    pub async fn remove_by_hand(&self, key: &LabelKey, now: Timestamp) -> Result<Removal, StoreError> {
+        let key = key.clone();
         let (removal, version) = self
             .writer
             .write(move |tx| {
                 Box::pin(async move {
-                    let row = sqlx::query!(
-                        "SELECT by_config, by_hand, by_discovery FROM labels WHERE account = ? AND label_id = ?",
-                        account,
-                        id
-                    )
-                    .fetch_optional(&mut *tx)
-                    .await?;
-                    let removal = match row {
-                        None => return Ok((Removal::Unknown, None)),
-                        Some(row) if row.by_config == 1 => Removal::StillConfigured,
-                        Some(row) if row.by_hand + row.by_discovery == 0 => {
-                            return Ok((Removal::Unknown, None));
-                        }
-                        Some(_) => Removal::Removed,
-                    };
                     let version = next_version(tx).await?;
-                    sqlx::query!(
-                        "UPDATE labels SET by_hand = 0, by_discovery = 0, dismissed = 1 - by_config, version = ?3,
-                            state = CASE WHEN by_config = 1 THEN state ELSE 'removed' END,
-                            next_poll_at = CASE WHEN by_config = 1 THEN next_poll_at END
-                         WHERE account = ?1 AND label_id = ?2",
-                        account,
-                        id,
-                        version
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                    Ok((removal, Some(version)))
+                    let stored = read_by_id(tx, &[(&key.account, &key.id)]).await?;
+                    let stored: Vec<_> = stored.into_iter().map(|(_, stored)| stored).collect();
+                    let is_configured = stored.iter().any(|stored| stored.record.by_config);
+                    let withdrawn =
+                        withdraw(tx, stored, RegistryChange { by: Origin::Hand, version, now }).await?;
+                    let removal = match withdrawn {
+                        _ if is_configured => Removal::StillConfigured,
+                        0 => Removal::Unknown,
+                        _ => Removal::Removed,
+                    };
+                    Ok((removal, version))
                 })
             })
             .await?;
-        version.into_iter().for_each(|version| self.announce(version));
+        self.announce(version);
         Ok(removal)
     }
 
@@ -198,30 +182,4 @@ impl Store {
         .await?;
         Ok(known)
     }
-}
-
-/// Removes labels. Their state and schedule are kept, in case they return within a day.
-async fn retire_configured(
-    tx: &mut SqliteConnection,
-    rows: &str,
-    version: i64,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let now = ms(now);
-    sqlx::query!(
-        "UPDATE labels SET by_config = 0, file_key = NULL, version = ?2,
-            source = CASE WHEN by_hand = 1 THEN 'cli' WHEN by_discovery = 1 THEN 'discovered' ELSE source END,
-            retired_at = CASE WHEN by_hand + by_discovery = 0 THEN ?3 END,
-            resume_state = CASE WHEN by_hand + by_discovery = 0 THEN state END,
-            resume_at = CASE WHEN by_hand + by_discovery = 0 THEN next_poll_at END,
-            state = CASE WHEN by_hand + by_discovery > 0 THEN state ELSE 'removed' END,
-            next_poll_at = CASE WHEN by_hand + by_discovery > 0 THEN next_poll_at END
-         WHERE label_key IN (SELECT value FROM json_each(?1)) AND by_config = 1",
-        rows,
-        version,
-        now
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
 }

@@ -1,81 +1,51 @@
-//! Registration of labels: what configuration, hand and discovery have in common.
+//! Registration of labels: reads the rows of a chunk, lets [`crate::domain::registration`] decide, and writes the result.
 //!
 //! Every transaction that changes registrations takes the next number of the counter `registry.changes` and writes it
-//! as the `version` of each row it changes. So `version > N` finds the changes since N, and a poll that was sent under
+//! as the `version` of the rows it changes. So `version > N` finds the changes since N, and a poll that was sent under
 //! an older version is not recorded.
 
-use jiff::{SignedDuration, Timestamp};
-use sqlx::SqliteConnection;
+use std::collections::HashMap;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::bulk::{Bulk, Values};
-use super::ms;
-use crate::domain::label::{AccountName, LabelId, LabelKey, Metadata, Registration, Source};
+use super::{at, ms};
+use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata, Registration, Source};
+use crate::domain::registration::{
+    self, RegistrationRecord, RegistrationWrite, RegistryChange, Retired, WantedRegistration,
+};
 
-/// A label that returns to the label files within this time keeps its schedule (contract 2.2).
-const RESUMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
-
-/// Origin of a registration.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum RegisteredBy {
-    Config,
-    Hand,
-    Discovery,
-}
-
-impl RegisteredBy {
-    /// Returns `by_config`, `by_hand` and `by_discovery` of a label registered only by this origin.
-    fn flags(self) -> [i64; 3] {
-        [Self::Config, Self::Hand, Self::Discovery].map(|origin| i64::from(origin == self))
-    }
-}
-
-/// A label to register, as the statements take it.
+/// A label to register.
 #[derive(Clone, Debug)]
-pub(super) struct RegistrationRow {
-    account: AccountName,
-    id: LabelId,
-    source: Source,
-    metadata: String,
-    /// The label file that lists it.
-    file_key: Option<i64>,
+pub(super) struct WantedLabel {
+    key: LabelKey,
+    registration: WantedRegistration,
 }
 
-impl RegistrationRow {
-    pub(super) fn new(
-        account: &AccountName,
-        id: &LabelId,
-        source: Source,
-        metadata: &Metadata,
-        file_key: Option<i64>,
-    ) -> Self {
+impl WantedLabel {
+    pub(super) fn new(key: LabelKey, source: Source, metadata: &Metadata, file_key: Option<i64>) -> Self {
         let metadata = serde_json::to_string(metadata).expect("metadata is JSON");
-        Self { account: account.clone(), id: id.clone(), source, metadata, file_key }
-    }
-
-    pub(super) fn label_id(&self) -> &str {
-        self.id.as_str()
+        Self { key, registration: WantedRegistration { source, metadata, file_key } }
     }
 
     pub(super) fn of(registration: &Registration, file_key: Option<i64>) -> Self {
-        let LabelKey { account, id } = &registration.key;
-        Self::new(account, id, registration.source, &registration.metadata, file_key)
+        Self::new(registration.key.clone(), registration.source, &registration.metadata, file_key)
     }
 }
 
-/// Values that a transaction writes to all registrations it changes.
-#[derive(Clone, Copy)]
-pub(super) struct RegistryChange {
-    pub by: RegisteredBy,
-    pub version: i64,
-    pub now: Timestamp,
-}
-
-/// Result of registering rows.
+/// Result of registering labels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RegisterResult {
-    pub taken_over: u64,
+    /// Removed labels that are polled again.
     pub revived: u64,
     pub inserted: u64,
+}
+
+/// The stored registration of a label.
+pub(super) struct StoredRegistration {
+    pub label_key: i64,
+    pub record: RegistrationRecord,
 }
 
 /// Takes the next registry version, for this transaction.
@@ -85,131 +55,201 @@ pub(super) async fn next_version(tx: &mut SqliteConnection) -> Result<i64, sqlx:
         .await
 }
 
-/// Registers labels of the configuration or by hand: inserts new labels, updates polled labels, and revives removed
-/// labels. Discovery has its own statements, because it does not update polled labels.
+/// Registers labels. Rows without a change are not written.
 pub(super) async fn register(
     tx: &mut SqliteConnection,
-    rows: &[RegistrationRow],
+    labels: &[WantedLabel],
     change: RegistryChange,
 ) -> Result<RegisterResult, sqlx::Error> {
-    let taken_over = update(tx, rows, change).await?;
-    let revived = revive(tx, rows, change).await?;
-    let inserted = insert(tx, rows, change).await?;
-    Ok(RegisterResult { taken_over, revived, inserted })
-}
-
-/// Columns of `wanted` in the statements: 1 account, 2 label_id, 3 source, 4 metadata, 5 file_key, 6 version, 7 now, 8
-/// to 10 the flags.
-const COLUMNS: usize = 10;
-
-fn bind(change: RegistryChange) -> impl Fn(&RegistrationRow, &mut Values) {
-    let [by_config, by_hand, by_discovery] = change.by.flags();
+    let keys: Vec<_> = labels.iter().map(|label| (&label.key.account, &label.key.id)).collect();
+    let stored = read_by_id(tx, &keys).await?;
+    let stored: HashMap<i64, StoredRegistration> = stored.into_iter().collect();
+    let (mut inserts, mut updates, mut restarts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut result = RegisterResult::default();
+    for (place, label) in (0_i64..).zip(labels) {
+        let stored = stored.get(&place);
+        let record = stored.map(|stored| &stored.record);
+        let write = registration::register(record, &label.registration, change);
+        let (RegistrationWrite::Update(after) | RegistrationWrite::Restart(after)) = &write else {
+            if let RegistrationWrite::Insert(new) = write {
+                inserts.push((&label.key, new));
+            }
+            continue;
+        };
+        let Some(StoredRegistration { label_key, record }) = stored else { continue };
+        result.revived += u64::from(record.state == LabelState::Removed);
+        updates.push(StoredRegistration { label_key: *label_key, record: after.clone() });
+        if matches!(write, RegistrationWrite::Restart(_)) {
+            restarts.push(*label_key);
+        }
+    }
+    write(tx, &updates).await?;
     let now = ms(change.now);
-    move |row, values| {
-        values
-            .push(row.account.as_str().to_owned())
-            .push(row.id.as_str().to_owned())
-            .push(row.source.as_str())
-            .push(row.metadata.clone())
-            .push(row.file_key)
-            .push(change.version)
-            .push(now)
-            .push(by_config)
-            .push(by_hand)
-            .push(by_discovery);
-    }
+    RESTART
+        .execute(tx, &restarts, |label_key, values| {
+            values.push(*label_key).push(now);
+        })
+        .await?;
+    result.inserted = INSERT
+        .execute(tx, &inserts, |(key, record), values| {
+            values
+                .push(key.account.as_str().to_owned())
+                .push(key.id.as_str().to_owned())
+                .push(now)
+                .push(record.next_poll_at.map(ms));
+            bind(record, values);
+        })
+        .await?;
+    Ok(result)
 }
 
-/// Updates labels that are polled already: adds the origin, or changes its values. A registration by hand without
-/// metadata keeps the existing metadata. If only the label file differs, the version stays, so polls in flight are
-/// recorded.
-async fn update(
+/// Withdraws registrations. Returns how many there were.
+pub(super) async fn withdraw(
     tx: &mut SqliteConnection,
-    rows: &[RegistrationRow],
+    mut stored: Vec<StoredRegistration>,
     change: RegistryChange,
-) -> Result<u64, sqlx::Error> {
-    const BY_CONFIG: Bulk = Bulk {
-        before: "UPDATE labels SET by_config = 1, source = wanted.column3, metadata = wanted.column4,
-            file_key = wanted.column5,
-            version = CASE WHEN by_config = 1 AND metadata = wanted.column4 THEN version ELSE wanted.column6 END
-         FROM (",
-        columns: COLUMNS,
-        after: ") AS wanted
-         WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2 AND labels.state <> 'removed'",
-    };
-    const BY_HAND: Bulk = Bulk {
-        before: "UPDATE labels SET by_hand = 1, version = wanted.column6,
-            source = CASE WHEN by_config = 0 THEN wanted.column3 ELSE source END,
-            metadata = CASE WHEN by_config = 0 AND wanted.column4 <> '{}' THEN wanted.column4 ELSE metadata END
-         FROM (",
-        columns: COLUMNS,
-        after: ") AS wanted
-         WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2 AND labels.state <> 'removed'",
-    };
-    match change.by {
-        RegisteredBy::Config => BY_CONFIG.execute(tx, rows, bind(change)).await,
-        RegisteredBy::Hand => BY_HAND.execute(tx, rows, bind(change)).await,
-        RegisteredBy::Discovery => Ok(0),
-    }
+) -> Result<usize, sqlx::Error> {
+    stored.retain_mut(|stored| {
+        let after = registration::withdraw(&stored.record, change);
+        after.map(|after| stored.record = after).is_some()
+    });
+    write(tx, &stored).await?;
+    Ok(stored.len())
 }
 
-/// Revives removed labels: they keep their history and seq, and the time for stalled starts again. A label that was
-/// missing from the label files for less than a day keeps its schedule too. Discovery does not revive labels removed by
-/// hand. Returns how many were revived.
-pub(super) async fn revive(
-    tx: &mut SqliteConnection,
-    rows: &[RegistrationRow],
-    change: RegistryChange,
-) -> Result<u64, sqlx::Error> {
-    const RESUME: Bulk = Bulk {
-        before: "UPDATE labels SET version = wanted.column6, by_config = 1, dismissed = 0,
-            source = wanted.column3, metadata = wanted.column4, file_key = wanted.column5,
-            state = resume_state, next_poll_at = resume_at, last_answer_at = NULL,
-            retired_at = NULL, resume_state = NULL, resume_at = NULL
-         FROM (",
-        columns: COLUMNS,
-        // Column 7: the earliest `retired_at` that still counts.
-        after: ") AS wanted
-         WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2
-           AND labels.state = 'removed' AND labels.retired_at >= wanted.column7",
-    };
-    const RESTART: Bulk = Bulk {
-        before: "UPDATE labels SET version = wanted.column6,
-            by_config = wanted.column8, by_hand = wanted.column9, by_discovery = wanted.column10, dismissed = 0,
-            source = wanted.column3, file_key = wanted.column5,
-            metadata = CASE WHEN wanted.column9 = 1 AND wanted.column4 = '{}' THEN metadata ELSE wanted.column4 END,
-            state = CASE WHEN finished_at IS NULL THEN 'active' ELSE 'finished' END,
-            next_poll_at = CASE WHEN finished_at IS NULL THEN wanted.column7 END, wait_ms = 0, pace_ms = 0,
-            last_changed_at = wanted.column7, last_answer_at = NULL, failures = 0, failing_since = NULL,
-            refusals = 0, refused_since = NULL, retired_at = NULL, resume_state = NULL, resume_at = NULL
-         FROM (",
-        columns: COLUMNS,
-        after: ") AS wanted
-         WHERE labels.account = wanted.column1 AND labels.label_id = wanted.column2
-           AND labels.state = 'removed' AND (labels.dismissed = 0 OR wanted.column10 = 0)",
-    };
-    let mut revived = 0;
-    if change.by == RegisteredBy::Config {
-        let since = change.now.checked_sub(RESUMES_WITHIN).unwrap_or(change.now);
-        revived += RESUME.execute(tx, rows, bind(RegistryChange { now: since, ..change })).await?;
-    }
-    revived += RESTART.execute(tx, rows, bind(change)).await?;
-    Ok(revived)
+/// Writes the records of known labels.
+async fn write(tx: &mut SqliteConnection, labels: &[StoredRegistration]) -> Result<(), sqlx::Error> {
+    UPDATE
+        .execute(tx, labels, |StoredRegistration { label_key, record }, values| {
+            let retired = record.retired;
+            values
+                .push(*label_key)
+                .push(record.next_poll_at.map(ms))
+                .push(record.last_answer_at.map(ms))
+                .push(i64::from(record.dismissed))
+                .push(retired.map(|retired| ms(retired.at)))
+                .push(retired.map(|retired| retired.state.as_str()))
+                .push(retired.and_then(|retired| retired.next_poll_at).map(ms));
+            bind(record, values);
+        })
+        .await?;
+    Ok(())
 }
 
-/// Inserts unknown labels, due at once. Returns how many were inserted.
-pub(super) async fn insert(
-    tx: &mut SqliteConnection,
-    rows: &[RegistrationRow],
-    change: RegistryChange,
-) -> Result<u64, sqlx::Error> {
-    const INSERT: Bulk = Bulk {
-        before: "INSERT INTO labels (account, label_id, source, metadata, file_key, version, registered_at,
-                                     next_poll_at, by_config, by_hand, by_discovery, state)
-         SELECT column1, column2, column3, column4, column5, column6, column7, column7, column8, column9, column10, 'active'
-         FROM (",
-        columns: COLUMNS,
-        after: ") WHERE true ON CONFLICT (account, label_id) DO NOTHING",
+/// Pushes the columns that an insert and an update have in common.
+fn bind(record: &RegistrationRecord, values: &mut Values) {
+    values
+        .push(record.state.as_str())
+        .push(i64::from(record.by_config))
+        .push(i64::from(record.by_hand))
+        .push(i64::from(record.by_discovery))
+        .push(record.source.as_str())
+        .push(record.metadata.clone())
+        .push(record.file_key)
+        .push(record.version);
+}
+
+const INSERT: Bulk = Bulk {
+    before: "INSERT INTO labels (account, label_id, registered_at, next_poll_at, state, by_config, by_hand, by_discovery,
+        source, metadata, file_key, version) ",
+    columns: 12,
+    // The same label twice in one chunk.
+    after: " ON CONFLICT (account, label_id) DO NOTHING",
+};
+
+const UPDATE: Bulk = Bulk {
+    before: "WITH new (label_key, next_poll_at, last_answer_at, dismissed, retired_at, resume_state, resume_at, state,
+        by_config, by_hand, by_discovery, source, metadata, file_key, version) AS (",
+    columns: 15,
+    after: ") UPDATE labels SET next_poll_at = new.next_poll_at, last_answer_at = new.last_answer_at,
+        dismissed = new.dismissed, retired_at = new.retired_at, resume_state = new.resume_state,
+        resume_at = new.resume_at, state = new.state, by_config = new.by_config, by_hand = new.by_hand,
+        by_discovery = new.by_discovery, source = new.source, metadata = new.metadata, file_key = new.file_key,
+        version = new.version
+     FROM new WHERE labels.label_key = new.label_key",
+};
+
+const RESTART: Bulk = Bulk {
+    before: "WITH new (label_key, now) AS (",
+    columns: 2,
+    after: ") UPDATE labels SET wait_ms = 0, pace_ms = 0, last_changed_at = new.now, failures = 0,
+        failing_since = NULL, refusals = 0, refused_since = NULL
+     FROM new WHERE labels.label_key = new.label_key",
+};
+
+/// Columns of a [`StoredRegistration`].
+macro_rules! columns {
+    () => {
+        "l.label_key, by_config, by_hand, by_discovery, dismissed, source, metadata, file_key, version, state,
+         next_poll_at, finished_at, last_answer_at, retired_at, resume_state, resume_at"
     };
-    INSERT.execute(tx, rows, bind(change)).await
+}
+
+/// Reads the registrations of labels, each with its index in `labels`.
+pub(super) async fn read_by_id(
+    tx: &mut SqliteConnection,
+    labels: &[(&AccountName, &LabelId)],
+) -> Result<Vec<(i64, StoredRegistration)>, sqlx::Error> {
+    const READ: Bulk = Bulk {
+        before: "WITH wanted (place, account, label_id) AS (",
+        columns: 3,
+        after: concat!(
+            ") SELECT ",
+            columns!(),
+            ", place FROM wanted CROSS JOIN labels l ON l.label_id = wanted.label_id AND l.account = wanted.account"
+        ),
+    };
+    let labels: Vec<_> = (0_i64..).zip(labels).collect();
+    let rows = READ.rows(tx, &labels, |(place, (account, id)), values| {
+        values.push(*place).push(account.as_str().to_owned()).push(id.as_str().to_owned());
+    });
+    rows.await?.iter().map(|row| Ok((row.try_get("place")?, stored_registration(row)?))).collect()
+}
+
+/// Reads the registrations of labels.
+pub(super) async fn read_by_key(
+    tx: &mut SqliteConnection,
+    labels: &[i64],
+) -> Result<Vec<StoredRegistration>, sqlx::Error> {
+    const READ: Bulk = Bulk {
+        before: "WITH wanted (label_key) AS (",
+        columns: 1,
+        after: concat!(
+            ") SELECT ",
+            columns!(),
+            " FROM wanted CROSS JOIN labels l ON l.label_key = wanted.label_key"
+        ),
+    };
+    let rows = READ.rows(tx, labels, |label_key, values| {
+        values.push(*label_key);
+    });
+    rows.await?.iter().map(stored_registration).collect()
+}
+
+fn stored_registration(row: &SqliteRow) -> Result<StoredRegistration, sqlx::Error> {
+    let instant = |column| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(at));
+    let unknown = |column: &str| sqlx::Error::Decode(format!("{column} of a label").into());
+    let state = |text| LabelState::parse(text).ok_or_else(|| unknown("state"));
+    let retired = match (instant("retired_at")?, row.try_get::<Option<&str>, _>("resume_state")?) {
+        (Some(at), Some(was)) => {
+            Some(Retired { at, state: state(was)?, next_poll_at: instant("resume_at")? })
+        }
+        _ => None,
+    };
+    let record = RegistrationRecord {
+        by_config: row.try_get("by_config")?,
+        by_hand: row.try_get("by_hand")?,
+        by_discovery: row.try_get("by_discovery")?,
+        dismissed: row.try_get("dismissed")?,
+        source: Source::parse(row.try_get("source")?).ok_or_else(|| unknown("source"))?,
+        metadata: row.try_get("metadata")?,
+        file_key: row.try_get("file_key")?,
+        version: row.try_get("version")?,
+        state: state(row.try_get("state")?)?,
+        next_poll_at: instant("next_poll_at")?,
+        finished_at: instant("finished_at")?,
+        last_answer_at: instant("last_answer_at")?,
+        retired,
+    };
+    Ok(StoredRegistration { label_key: row.try_get("label_key")?, record })
 }

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::bulk::{Bulk, Values};
+use super::reschedule::bind_schedule;
 use super::views::PAGE;
 use super::{Store, StoreError, at, ms};
 use crate::domain::delivery::outcome::DeliverySchedule;
@@ -243,21 +244,19 @@ impl Store {
                         writes.iter().filter(|write| before.contains(&write.before)).copied().collect()
                     };
                     let bind = |write: &RepeatWrite, values: &mut Values| {
-                        let next = write.schedule.next;
                         values
                             .push(write.message)
                             .push(name.as_str().to_owned())
                             .push(write.before.as_str())
                             .push(format.as_str())
-                            .push(ms(now))
-                            .push(ms(next.at))
-                            .push(next.reason.to_json());
+                            .push(ms(now));
+                        bind_schedule(&write.schedule, values);
                     };
-                    let mut queued =
-                        INSERT_MISSING_DELIVERIES.execute(tx, &of(&[StateBefore::Never]), bind).await?;
+                    let missing = of(&[StateBefore::Never]);
+                    let mut queued = INSERT_MISSING_DELIVERIES.execute(tx, &missing, bind).await?;
                     let settled = of(&[StateBefore::Delivered, StateBefore::Dead]);
                     queued += QUEUE_SETTLED.execute(tx, &settled, bind).await?;
-                    queued += HASTEN_PENDING.execute(tx, &of(&[StateBefore::Pending]), bind).await?;
+                    queued += RESTART_PENDING.execute(tx, &of(&[StateBefore::Pending]), bind).await?;
                     Ok(queued)
                 })
             })
@@ -275,36 +274,36 @@ struct RepeatWrite {
     schedule: DeliverySchedule,
 }
 
-const INSERT_MISSING_DELIVERIES: Bulk = Bulk {
-    before: "WITH new (message, subscriber, before, format, now, next_attempt_at, reason) AS (",
-    columns: 7,
-    after: ")
-        INSERT INTO deliveries (message_key, subscriber, format, lane, place, state, created_at, queued_again_at,
-                                next_attempt_at, reason)
-        SELECT m.message_key, new.subscriber, new.format, coalesce(m.label_key, -m.subject_key),
-               iif(m.label_key IS NOT NULL, m.seq, iif(m.subject_key IS NOT NULL, m.message_key, NULL)),
-               'pending', new.now, new.now, new.next_attempt_at, new.reason
-        FROM new JOIN messages m ON m.message_key = new.message
-        WHERE true ON CONFLICT (message_key, subscriber) DO NOTHING",
-};
+/// A statement over the repeated messages.
+macro_rules! repeat {
+    ($($after:literal),+) => {
+        Bulk {
+            before: "WITH new (message, subscriber, before, format, now, next_attempt_at, reason, failures, failing_since,
+                planned_at, asked_until) AS (",
+            columns: 11,
+            after: concat!(") ", $($after),+),
+        }
+    };
+    (update $set:literal) => {
+        repeat!("UPDATE deliveries SET ", $set, "next_attempt_at = new.next_attempt_at, reason = new.reason,
+                failures = new.failures, failing_since = new.failing_since, planned_at = new.planned_at,
+                asked_until = new.asked_until
+            FROM new WHERE deliveries.message_key = new.message AND deliveries.subscriber = new.subscriber
+                AND deliveries.state = new.before")
+    };
+}
 
-const QUEUE_SETTLED: Bulk = Bulk {
-    before: "WITH new (message, subscriber, before, format, now, next_attempt_at, reason) AS (",
-    columns: 7,
-    after: ")
-        UPDATE deliveries SET state = 'pending', delivered_at = NULL, queued_again_at = new.now,
-            next_attempt_at = new.next_attempt_at, reason = new.reason,
-            failures = 0, failing_since = NULL, planned_at = NULL, asked_until = NULL
-        FROM new WHERE deliveries.message_key = new.message AND deliveries.subscriber = new.subscriber
-            AND deliveries.state = new.before",
-};
+const INSERT_MISSING_DELIVERIES: Bulk = repeat!(
+    "INSERT INTO deliveries (message_key, subscriber, format, lane, place, state, created_at, queued_again_at,
+                             next_attempt_at, reason)
+     SELECT m.message_key, new.subscriber, new.format, coalesce(m.label_key, -m.subject_key),
+            iif(m.label_key IS NOT NULL, m.seq, iif(m.subject_key IS NOT NULL, m.message_key, NULL)),
+            'pending', new.now, new.now, new.next_attempt_at, new.reason
+     FROM new JOIN messages m ON m.message_key = new.message
+     WHERE true ON CONFLICT (message_key, subscriber) DO NOTHING"
+);
 
-const HASTEN_PENDING: Bulk = Bulk {
-    before: "WITH new (message, subscriber, before, format, now, next_attempt_at, reason) AS (",
-    columns: 7,
-    after: ")
-        UPDATE deliveries SET next_attempt_at = new.next_attempt_at, reason = new.reason,
-            failures = 0, failing_since = NULL, planned_at = NULL, asked_until = NULL
-        FROM new WHERE deliveries.message_key = new.message AND deliveries.subscriber = new.subscriber
-            AND deliveries.state = 'pending'",
-};
+const QUEUE_SETTLED: Bulk =
+    repeat!(update "state = 'pending', delivered_at = NULL, queued_again_at = new.now, ");
+
+const RESTART_PENDING: Bulk = repeat!(update "");

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::bulk::Bulk;
+use super::bulk::{Bulk, Values};
 use super::{at, ms};
 use crate::domain::delivery::health::HealthChange;
 use crate::domain::delivery::outcome::{DeliverySchedule, Due, DueReason, HastenedBy, RetryProgress};
@@ -61,17 +61,22 @@ pub(super) async fn reschedule(
     }
     UPDATE_SCHEDULES
         .execute(tx, &changed, |(key, schedule), values| {
-            values
-                .push(*key)
-                .push(ms(schedule.next.at))
-                .push(schedule.next.reason.to_json())
-                .push(i64::from(schedule.progress.failures))
-                .push(schedule.progress.since.map(ms))
-                .push(schedule.progress.planned_at.map(ms))
-                .push(schedule.asked_until.map(ms));
+            values.push(*key);
+            bind_schedule(schedule, values);
         })
         .await?;
     Ok(())
+}
+
+/// Pushes the columns from `next_attempt_at` to `asked_until`.
+pub(super) fn bind_schedule(schedule: &DeliverySchedule, values: &mut Values) {
+    values
+        .push(ms(schedule.next.at))
+        .push(schedule.next.reason.to_json())
+        .push(i64::from(schedule.progress.failures))
+        .push(schedule.progress.since.map(ms))
+        .push(schedule.progress.planned_at.map(ms))
+        .push(schedule.asked_until.map(ms));
 }
 
 /// Returns the cause that makes waiting deliveries due when a subscriber's health changes.

@@ -11,6 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clock;
 use crate::domain::time::earlier;
 
+/// The heartbeat interval of an idle worker.
+pub const IDLE_INTERVAL: SignedDuration = SignedDuration::from_secs(30);
+
 /// Heartbeats of all workers. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeats(Arc<Mutex<BTreeMap<String, Arc<AtomicI64>>>>);
@@ -40,7 +43,7 @@ impl Heartbeats {
     pub fn silent(&self, now: Timestamp, limit: SignedDuration) -> Vec<String> {
         let beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = real_ms(now);
-        let silent = |beat: &AtomicI64| now - beat.load(Ordering::Relaxed) > millis(limit);
+        let silent = |beat: &AtomicI64| i128::from(now - beat.load(Ordering::Relaxed)) > limit.as_millis();
         beats.iter().filter(|(_, beat)| silent(beat)).map(|(worker, _)| worker.clone()).collect()
     }
 }
@@ -48,10 +51,6 @@ impl Heartbeats {
 /// A jump of the wall clock is neither silence nor a sign of life.
 fn real_ms(at: Timestamp) -> i64 {
     earlier(at, clock::skew()).as_millisecond()
-}
-
-fn millis(duration: SignedDuration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Heartbeat {

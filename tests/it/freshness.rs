@@ -85,7 +85,7 @@ async fn freshness_counts_survive_a_restart() {
 async fn time_without_watching_a_label_is_not_counted() {
     let mut harness = watched().await;
     let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
-    harness.store().remove_by_hand(&key).await.unwrap();
+    harness.store().remove_by_hand(&key, harness.now()).await.unwrap();
     harness.pass(minutes(600));
     harness.register(&["se-1"]).await;
     let (a, b, c) = (scan(0, "AC", "PU"), scan(30, "IT", "AR"), scan(610, "IT", "DP"));

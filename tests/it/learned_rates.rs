@@ -74,7 +74,7 @@ async fn time_without_watching_a_label_teaches_nothing() {
     for _ in 0..2 {
         harness.register(&["se-1"]).await;
         harness.poll().await;
-        harness.store().remove_by_hand(&key).await.unwrap();
+        harness.store().remove_by_hand(&key, harness.now()).await.unwrap();
         harness.pass(hours(40));
     }
     harness.restart().await;

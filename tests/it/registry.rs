@@ -21,7 +21,7 @@ async fn a_label_of_the_configuration_is_not_removed_by_hand() {
     harness.configure(vec![configured.clone()]).await;
     harness.store().add_by_hand(&[configured], harness.now()).await.unwrap();
 
-    let removal = harness.store().remove_by_hand(&key).await.unwrap();
+    let removal = harness.store().remove_by_hand(&key, harness.now()).await.unwrap();
     assert_eq!(removal, Removal::StillConfigured);
     let row = harness.row("se-1").await;
     assert_eq!((row.state.as_str(), row.next_poll_at.is_some()), (LabelState::Active.as_str(), true));
@@ -29,7 +29,7 @@ async fn a_label_of_the_configuration_is_not_removed_by_hand() {
     // No other source has the label, so it is gone when the configuration drops it.
     harness.configure(vec![]).await;
     assert_eq!(harness.row("se-1").await.state, LabelState::Removed.as_str());
-    assert_eq!(harness.store().remove_by_hand(&key).await.unwrap(), Removal::Unknown);
+    assert_eq!(harness.store().remove_by_hand(&key, harness.now()).await.unwrap(), Removal::Unknown);
 }
 
 #[tokio::test]
@@ -347,7 +347,7 @@ async fn every_change_of_the_registry_is_counted_and_announced() {
             }
             2 => harness.configure(vec![]).await,
             3 => assert!(harness.store().poll_now(&key("se-1"), harness.now()).await.unwrap()),
-            4 => drop(harness.store().remove_by_hand(&key("se-1")).await.unwrap()),
+            4 => drop(harness.store().remove_by_hand(&key("se-1"), harness.now()).await.unwrap()),
             5 => {
                 harness.store().add_by_hand(&[label("se-1", Source::Cli)], harness.now()).await.unwrap();
             }

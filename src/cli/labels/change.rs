@@ -22,7 +22,7 @@ pub async fn remove(
 ) -> Result<ExitCode, Failure> {
     each(ids, async |id| {
         let (_, key) = resolve::label(store, config, id, account).await?;
-        match store.remove_by_hand(&key).await? {
+        match store.remove_by_hand(&key, clock::now()).await? {
         Removal::Removed => Ok(format!("{id}: removed; its history stays")),
         Removal::StillConfigured => Err(Failure::new(format!(
             "{id} is in the configuration or in a label file, so it stays registered"

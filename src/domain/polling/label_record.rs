@@ -215,7 +215,8 @@ impl LabelRecord {
             estimate: situation.estimate,
             utc_offset: situation.utc_offset,
             digest: poll_state.answer_digest,
-            failing: poll_state.failures + poll_state.refusals > 0,
+            failing: poll_state.failures > 0,
+            refused: poll_state.refusals > 0,
             missing_events: poll_state.missing_events > 0,
         }
     }

@@ -15,13 +15,11 @@ use crate::domain::delivery::outbox::PendingDelivery;
 use crate::domain::delivery::outcome::{AfterAttempt, Attempt, Outcome};
 use crate::domain::messages::envelope;
 use crate::domain::messages::subscriber::Subscriber;
+use crate::domain::time::SHORTAGE_PAUSE;
 use crate::metrics::metrics;
 use crate::store::StoreError;
 use crate::store::outbox::{EndedAttempt, Settled};
 use crate::webhook::{Callback, WebhookClient};
-
-/// The pause after a shortage of this machine, before the attempt is made.
-const OUR_FAULT_PAUSE: Duration = Duration::from_secs(2);
 
 /// Makes one attempt and records it.
 pub(super) async fn deliver(
@@ -37,7 +35,7 @@ pub(super) async fn deliver(
     let mut attempt = attempt(&shared.subscriber, &shared.client, &delivery, number, now).await;
     while attempt.outcome == Outcome::OurFault {
         // Nothing was sent, so this does not count as an attempt.
-        clock::sleep(OUR_FAULT_PAUSE).await;
+        clock::sleep(SHORTAGE_PAUSE).await;
         let again = running.now();
         shared.heartbeat.beat(again);
         attempt = self::attempt(&shared.subscriber, &shared.client, &delivery, number, again).await;

@@ -13,7 +13,7 @@ mod attempt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::clock;
@@ -28,11 +28,8 @@ use crate::domain::time::later;
 use crate::store::outbox::{Inbox, Settled};
 use crate::store::{Store, StoreError};
 use crate::webhook::{NoTls, WebhookClient};
-use crate::workers::heartbeat::Heartbeat;
+use crate::workers::heartbeat::{Heartbeat, IDLE_INTERVAL};
 use crate::workers::in_flight::InFlight;
-
-/// The heartbeat interval of an idle courier.
-const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
 
 /// Maximum number of reads of the health in a row. A read is repeated if an attempt was recorded during it.
 const MAX_HEALTH_READS: usize = 5;
@@ -226,7 +223,7 @@ impl Courier {
                 self.start(ping, false, now);
             }
         }
-        let heartbeat = later(now, HEARTBEAT);
+        let heartbeat = later(now, IDLE_INTERVAL);
         let busy = self.in_flight.notes().filter(|note| !note.ping).count();
         match gate {
             Allowed::Nothing { until } => return Ok(until.map_or(heartbeat, |until| until.min(heartbeat))),

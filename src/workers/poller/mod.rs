@@ -30,7 +30,7 @@ use crate::domain::polling::schedule::{LabelTexts, Place, Schedule};
 use crate::domain::time::later;
 use crate::store::StoreError;
 use crate::workers::account_access::{AccountAccess, RequestKind};
-use crate::workers::heartbeat::Heartbeat;
+use crate::workers::heartbeat::{Heartbeat, IDLE_INTERVAL};
 use crate::workers::in_flight::InFlight;
 use crate::workers::learned_rates::SharedRates;
 use batch::UnwrittenPolls;
@@ -38,8 +38,6 @@ use one::{EndedPoll, LabelInFlight, PollerShared};
 
 /// Labels read at once when the schedule is loaded.
 const PAGE_SIZE: u32 = 500;
-/// The heartbeat interval of an idle poller.
-const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
 /// Interval at which the demand of all labels is compared with the quota.
 const DEMAND_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 /// The longest wait for a carrier. The clock may have been ahead when its wait was planned.
@@ -172,8 +170,8 @@ impl Poller {
             return Ok(now);
         }
         let next = self.start(now).await?;
-        let next = next.unwrap_or_else(|| later(now, HEARTBEAT));
-        Ok(wake.map_or(next, |wake| wake.min(next)).min(later(now, HEARTBEAT)))
+        let next = next.unwrap_or_else(|| later(now, IDLE_INTERVAL));
+        Ok(wake.map_or(next, |wake| wake.min(next)).min(later(now, IDLE_INTERVAL)))
     }
 
     /// Starts all polls that are due and allowed. Returns when the next may start; `None`: when a poll in flight has

@@ -147,7 +147,10 @@ async fn a_label_removed_by_hand_stays_removed() {
     let mut harness = harness().await;
     harness.make([1, 2]);
     harness.discover().await;
-    assert_eq!(harness.store().remove_by_hand(&harness.key("se-1")).await.unwrap(), Removal::Removed);
+    assert_eq!(
+        harness.store().remove_by_hand(&harness.key("se-1"), harness.now()).await.unwrap(),
+        Removal::Removed
+    );
     for _ in 0..3 {
         harness.pass(seconds(300));
         harness.discover().await;

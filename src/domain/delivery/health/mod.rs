@@ -15,7 +15,7 @@ use crate::domain::delivery::outcome as delivery;
 use crate::domain::delivery::outcome::{
     Attempt, AttemptDecision, LONGEST_RETRY_AFTER, Outcome, RetryProgress, SLOWEST_PROBE,
 };
-use crate::domain::time::{after, later};
+use crate::domain::time::{SHORTAGE_PAUSE, after, later};
 
 /// State of a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -144,8 +144,6 @@ pub struct FinishedAttempt<'a> {
 const MAX_FAILURES: u32 = 5;
 /// Time between two 410 that pause the subscriber (contract 7.6).
 const GONE_FOR: SignedDuration = SignedDuration::from_mins(10);
-/// Wait before an attempt is repeated that failed because of this machine.
-const OUR_FAULT_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 const FIRST_PROBE: Duration = Duration::from_secs(5);
 
 impl Health {
@@ -195,7 +193,7 @@ impl Health {
         if attempt.outcome == Outcome::OurFault {
             // Nothing was sent, so message and subscriber are not at fault.
             return (
-                delivery::defer_to_probe(progress, attempt, Some(later(now, OUR_FAULT_PAUSE)), now),
+                delivery::defer_to_probe(progress, attempt, Some(after(now, SHORTAGE_PAUSE)), now),
                 None,
             );
         }

@@ -3,12 +3,16 @@
 //! Pure: retry schedule, `Retry-After` and dead messages (contract 7.4, 7.5). [`crate::domain::delivery::health`]
 //! decides about a failing subscriber.
 
+mod schedule;
+
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::time::{after, earlier, later};
+use crate::domain::time::{millis, whole_ms_after};
+
+pub use schedule::{DeliverySchedule, RetryProgress};
 
 /// Outcome of one attempt. All but [`Outcome::Accepted`] are failures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,117 +197,6 @@ impl AfterAttempt {
     }
 }
 
-/// Schedule of a pending delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeliverySchedule {
-    pub next: Due,
-    pub progress: RetryProgress,
-    /// End of this message's `Retry-After`.
-    pub asked_until: Option<Timestamp>,
-}
-
-impl DeliverySchedule {
-    /// Schedule of a new delivery.
-    pub fn first(now: Timestamp) -> Self {
-        Self::begin(Due { at: now, reason: DueReason::First })
-    }
-
-    /// Schedule of a message sent again at `at`. The retry schedule restarts.
-    pub fn queued_again(at: Timestamp) -> Self {
-        Self::begin(Due { at, reason: DueReason::QueuedAgain })
-    }
-
-    fn begin(next: Due) -> Self {
-        Self { next, progress: RetryProgress::default(), asked_until: None }
-    }
-
-    /// Makes a delivery due now, or at the end of its `Retry-After`. Replayed messages keep their times. Returns
-    /// whether anything changed.
-    ///
-    /// If this early attempt fails, the delivery waits for its scheduled time ([`decide`]).
-    pub fn hasten(&mut self, by: HastenedBy, now: Timestamp) -> bool {
-        let at = now.max(self.asked_until.unwrap_or(now));
-        if self.next.at <= at || self.next.reason == DueReason::QueuedAgain {
-            return false;
-        }
-        let reason = match self.next.reason {
-            DueReason::RetryAfter { capped } => DueReason::RetryAfter { capped },
-            _ if at > now => DueReason::RetryAfter { capped: false },
-            _ => DueReason::Hastened { by },
-        };
-        self.next = Due { at, reason };
-        true
-    }
-
-    /// Limits all waits from `now` on to their planned lengths, in case the clock was ahead when they were planned
-    /// (contract 9.5). `by`: how far the clock was just set back. Returns whether anything changed.
-    pub fn shorten_waits(&mut self, by: Option<SignedDuration>, now: Timestamp) -> bool {
-        let longest = |wait: Duration| after(now, wait.mul_f64(1.0 + JITTER));
-        let nearer = |at: Timestamp| by.map_or(at, |by| earlier(at, by));
-        let step = match self.next.reason {
-            DueReason::Step { wait_ms, .. } | DueReason::LastStep { wait_ms } => {
-                Some(longest(Duration::from_millis(wait_ms)))
-            }
-            _ => None,
-        };
-        let latest = match self.next.reason {
-            DueReason::First | DueReason::Hastened { .. } => now,
-            DueReason::Step { .. } | DueReason::LastStep { .. } => step.unwrap_or(now),
-            DueReason::WaitsForProbe => after(now, SLOWEST_PROBE),
-            DueReason::RetryAfter { .. } => nearer(self.next.at).min(after(now, LONGEST_RETRY_AFTER)),
-            // A replay is spread over time.
-            DueReason::QueuedAgain => nearer(self.next.at),
-        };
-        let before = *self;
-        self.next.at = self.next.at.min(latest);
-        let was_ahead = self.progress.since.is_some_and(|since| since > now);
-        if let Some(latest) = step.or(was_ahead.then(|| longest(LONGEST_RETRY_AFTER))) {
-            self.progress.planned_at = self.progress.planned_at.map(|at| at.min(latest));
-        }
-        self.progress.since = self.progress.since.map(|since| since.min(now));
-        self.asked_until = self.asked_until.map(|at| nearer(at).min(after(now, LONGEST_RETRY_AFTER)));
-        *self != before
-    }
-
-    /// Drops the `Retry-After`; returns whether there was one.
-    pub fn overrule_retry_after(&mut self) -> bool {
-        self.asked_until.take().is_some()
-    }
-
-    /// Drops failures and `Retry-After` of the former receiver; returns whether anything changed.
-    pub fn forget_receiver(&mut self) -> bool {
-        let before = std::mem::take(&mut self.progress);
-        self.overrule_retry_after() | (before != RetryProgress::default())
-    }
-}
-
-/// Progress of a delivery on its retry schedule. It restarts when the message is queued again. Failures while the
-/// subscriber is failing and failures of early attempts do not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RetryProgress {
-    /// Number of failures that count.
-    pub failures: u32,
-    /// Time of the first counted failure; `None` exactly if there is none.
-    pub since: Option<Timestamp>,
-    /// Time of the next attempt by the schedule; `None` unless the delivery is retried.
-    pub planned_at: Option<Timestamp>,
-}
-
-impl RetryProgress {
-    /// Adds a failure at `now`.
-    #[must_use]
-    pub fn failed(self, now: Timestamp) -> Self {
-        let failures = self.failures.saturating_add(1);
-        Self { failures, since: self.since.or(Some(now)), planned_at: None }
-    }
-
-    /// Whether the subscriber accepted other messages since the first failure of this one. Then this message is the
-    /// cause.
-    pub fn is_proven_bad(self, last_success_at: Option<Timestamp>) -> bool {
-        self.since.is_some() && last_success_at >= self.since
-    }
-}
-
 /// Decision after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptDecision {
@@ -359,7 +252,6 @@ pub fn decide(
 
 /// Returns the wait after failure `number` (from 1) and its reason.
 fn step(number: u32, schedule: &[Duration]) -> (Duration, DueReason) {
-    let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     match schedule.get(number.saturating_sub(1) as usize) {
         Some(wait) => {
             let of = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
@@ -408,12 +300,6 @@ fn retry_after_ends(attempt: &Attempt, now: Timestamp) -> (Option<Timestamp>, Op
     let wait = attempt.retry_after.filter(|_| !attempt.outcome.is_accepted());
     let until = wait.map(|wait| whole_ms_after(now, wait.min(LONGEST_RETRY_AFTER)));
     (until, until.filter(|_| matches!(attempt.outcome.status(), Some(429 | 503))))
-}
-
-/// Returns the end of a wait in whole milliseconds, as stored, rounded up.
-fn whole_ms_after(now: Timestamp, wait: Duration) -> Timestamp {
-    let ms = i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
-    later(now, SignedDuration::from_millis(ms))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::time::{later, signed};
+use crate::domain::time::{SHORTAGE_PAUSE, after, later, signed};
 use crate::domain::tracking::reading::Reading;
 
 /// The meaning of one answer for its account.
@@ -133,8 +133,6 @@ pub const ALL_LABELS: usize = 20;
 
 /// Number of labels in a row with the same refusal that mean that the account is refused (contract 3).
 const REFUSED_LABELS: usize = 3;
-/// The pause after a shortage of this machine.
-const OUR_FAULT_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The longest `Retry-After` that is honoured (contract 3).
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -229,7 +227,7 @@ impl AccountState {
             AccountSignal::Refused { .. } if self.probing() && !probe => None,
             AccountSignal::Refused { detail } => self.refuse(label, detail, probe, now),
             AccountSignal::OurFault => {
-                let until = later(now, OUR_FAULT_PAUSE);
+                let until = after(now, SHORTAGE_PAUSE);
                 self.paused_until = Some(until);
                 if probe {
                     self.probe_at = self.probe_at.max(Some(until));
@@ -334,6 +332,11 @@ impl AccountState {
 /// 1 m to 1 h, doubling: for a label that fails and for the probe of an account (contract 3).
 pub fn backoff(failures: u32) -> Duration {
     Duration::from_secs(60 * (1_u64 << failures.min(6))).min(Duration::from_secs(3600))
+}
+
+/// Returns the due time of a label whose polls failed in an outage of its account, after the outage: its backoff ends.
+pub fn due_after_outage(due_at: Timestamp, now: Timestamp) -> Timestamp {
+    due_at.min(now)
 }
 
 #[cfg(test)]

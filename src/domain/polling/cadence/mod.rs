@@ -12,8 +12,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 
-use super::reason::{CadenceReason, Learned, PollReason, millis};
-use crate::domain::time::after;
+use super::reason::{CadenceReason, Learned, PollReason};
+use crate::domain::time::{after, millis};
 use crate::domain::tracking::StatusCode;
 
 pub use situation::{CadenceFields, Situation};

@@ -136,8 +136,9 @@ fn is_delivered_by_scan<'k>(
     DeliveryScans::of(&scans).current.is_some()
 }
 
-/// Finishes the label, reopens it, or activates it again after a poll by hand.
-fn update_state(label: &LabelRecord, after: &mut PollState, changed: bool, now: Timestamp) {
+/// Finishes the label, reopens it, or activates it again after a poll by hand. An expired label becomes active only with
+/// a change, because only a change ends the silence for which it expired.
+pub(super) fn update_state(label: &LabelRecord, after: &mut PollState, changed: bool, now: Timestamp) {
     let was_finished = label.poll_state.state == LabelState::Finished;
     if after.is_terminal() {
         if !was_finished {
@@ -154,11 +155,7 @@ fn update_state(label: &LabelRecord, after: &mut PollState, changed: bool, now: 
     if label.poll_state.state != LabelState::Expired || changed {
         after.state = LabelState::Active;
     }
-    finish_if_settled(after, now);
-}
-
-/// Finishes a label whose delivery has been under a newer scan for long enough, for any status.
-pub(super) fn finish_if_settled(after: &mut PollState, now: Timestamp) {
+    // The delivery has been under a newer scan for long enough, for any status.
     if after.settles_at().is_some_and(|at| at <= now) {
         after.state = LabelState::Finished;
         after.finished_at = Some(now);

@@ -9,7 +9,7 @@ use super::failing::retry;
 use super::{PollPlan, PollReason, empty_plan};
 use crate::domain::polling::account_status::{DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER};
 use crate::domain::polling::label_record::LabelRecord;
-use crate::domain::polling::reason::millis;
+use crate::domain::time::millis;
 use crate::domain::tracking::reading::Reading;
 
 /// Plans the next poll. If the answer names the carrier of the label, the label stays due and waits for the carrier.

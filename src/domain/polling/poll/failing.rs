@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{PollContext, PollPlan, PollReason, append_message, empty_plan, whole_ms};
+use super::{PollContext, PollPlan, PollReason, append_message, empty_plan};
 use crate::domain::label::LabelState;
 use crate::domain::messages::change::Change;
 use crate::domain::polling::account_status::backoff;
 use crate::domain::polling::cadence::JITTER;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
-use crate::domain::polling::reason::millis;
-use crate::domain::time as span;
+use crate::domain::time::{self as span, SHORTAGE_PAUSE, millis, whole_ms};
 
 /// Number of refusals in a row after which a label is unavailable, if [`REFUSED_FOR`] has passed too.
 const REFUSALS: u32 = 5;
@@ -56,14 +55,11 @@ pub(super) fn move_behind_others(label: &LabelRecord, now: Timestamp) -> PollPla
     plan
 }
 
-/// The wait of a label after a shortage of this machine.
-const SHORTAGE_WAIT: Duration = Duration::from_secs(10);
-
 /// Plans a shortage of this machine: no request was sent, and nothing is counted.
 pub(super) fn plan_shortage(label: &LabelRecord, now: Timestamp, jitter: f64) -> PollPlan {
     let mut plan = empty_plan(label);
-    let reason = PollReason::OurFault { interval_ms: millis(SHORTAGE_WAIT) };
-    retry(label, &mut plan.poll_state, SHORTAGE_WAIT, reason, now, jitter);
+    let reason = PollReason::OurFault { interval_ms: millis(SHORTAGE_PAUSE) };
+    retry(label, &mut plan.poll_state, SHORTAGE_PAUSE, reason, now, jitter);
     plan
 }
 

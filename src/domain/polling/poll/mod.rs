@@ -30,6 +30,7 @@ use crate::domain::polling::account_status::AccountSignal;
 use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::learning::LearnedRates;
+use crate::domain::time::whole_ms;
 use crate::domain::tracking::history::EventWrites;
 use crate::domain::tracking::matching::KnownEvent;
 use crate::domain::tracking::reading::Reading;
@@ -211,10 +212,7 @@ fn plan_of_good_answer(label: &LabelRecord, now: Timestamp) -> PollPlan {
 fn plan_of_unchanged_answer(context: &PollContext<'_>, label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = plan_of_good_answer(label, now);
     plan.poll_state.unchanged = plan.poll_state.unchanged.saturating_add(1);
-    if plan.poll_state.state == LabelState::Unavailable {
-        plan.poll_state.state = LabelState::Active;
-    }
-    answer::finish_if_settled(&mut plan.poll_state, now);
+    answer::update_state(label, &mut plan.poll_state, false, now);
     for change in take_due_alerts(context, label, &mut plan.poll_state, now) {
         append_message(label, &mut plan, now, &change);
     }
@@ -286,10 +284,6 @@ fn append_message(label: &LabelRecord, plan: &mut PollPlan, now: Timestamp, chan
     let seq = next_seq(plan.poll_state.last_seq, now);
     plan.messages.push(compose(&label.message_fields(&plan.poll_state), seq, now, change));
     plan.poll_state.last_seq = seq;
-}
-
-fn whole_ms(at: Timestamp) -> Timestamp {
-    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
 #[cfg(test)]

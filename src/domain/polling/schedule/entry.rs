@@ -35,8 +35,10 @@ pub struct ScheduleInput {
     pub utc_offset: Offset,
     /// Digest of the last good answer.
     pub digest: Option<Digest>,
-    /// Whether the last poll failed or was refused.
+    /// Whether the last poll failed.
     pub failing: bool,
+    /// Whether the last answer was a refusal of the label.
+    pub refused: bool,
     /// Whether an event was missing from the last good answer.
     pub missing_events: bool,
 }
@@ -73,11 +75,12 @@ const DAY_ZERO: Date = jiff::civil::date(2000, 1, 1);
 const OUT_FOR_DELIVERY: u8 = 1;
 /// Flag: an unchanged answer has no effect except the next poll.
 const PLAIN: u8 = 2;
-const FAILING: u8 = 4;
+pub(super) const FAILING: u8 = 4;
 /// Flag: the label is being polled and is not in a queue.
 pub(super) const IN_FLIGHT: u8 = 8;
 /// Flag: the place is free.
 pub(super) const VACANT: u8 = 16;
+const REFUSED: u8 = 32;
 
 /// Returns the first 64 bits of a digest: enough to recognize an answer.
 pub fn prefix(digest: &Digest) -> u64 {
@@ -90,6 +93,7 @@ impl Entry {
             && plan.answered_at.is_some()
             && plan.digest.is_some()
             && !plan.failing
+            && !plan.refused
             && !plan.missing_events;
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         Self {
@@ -110,7 +114,8 @@ impl Entry {
             offset: i8::try_from(plan.utc_offset.seconds() / 900).unwrap_or(0),
             flags: flag(plan.out_for_delivery, OUT_FOR_DELIVERY)
                 | flag(plain, PLAIN)
-                | flag(plan.failing, FAILING),
+                | flag(plan.failing, FAILING)
+                | flag(plan.refused, REFUSED),
             pace: plan.pace.code(),
         }
     }
@@ -146,8 +151,9 @@ impl Entry {
         instant(self.alert_s)
     }
 
+    /// Whether the last poll failed or was refused.
     pub fn is_failing(&self) -> bool {
-        self.has(FAILING)
+        self.has(FAILING | REFUSED)
     }
 
     /// Digest of the answer that has no effect except the next poll, if there is one.

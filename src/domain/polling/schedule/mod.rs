@@ -16,8 +16,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::pace::Pace;
 use crate::domain::label::LabelId;
+use crate::domain::polling::account_status::due_after_outage;
 pub use entry::{Entry, ScheduleInput, prefix};
-use entry::{IN_FLIGHT, VACANT};
+use entry::{FAILING, IN_FLIGHT, VACANT};
 pub use queues::{MAX_LABELS, NEWEST_EVERY, OLDEST_EVERY, Queues};
 
 /// The place of a label in the schedule.
@@ -233,17 +234,17 @@ impl Schedule {
         }
     }
 
-    /// Makes failing labels due now, after an outage.
+    /// Ends the backoff of labels whose last poll failed, after an outage.
     pub fn make_failing_due(&mut self, now: Timestamp) {
         for place in 0..self.entries.len() {
             let entry = self.entries[place];
-            let now = now.as_millisecond();
-            if entry.has(VACANT) || !entry.is_failing() || entry.due_ms <= now {
+            let due_ms = due_after_outage(entry.due_at(), now).as_millisecond();
+            if entry.has(VACANT) || !entry.has(FAILING) || entry.due_ms <= due_ms {
                 continue;
             }
             let place = place as Place;
             self.dequeue(place);
-            self.entries[place as usize].due_ms = now;
+            self.entries[place as usize].due_ms = due_ms;
             self.enqueue(place);
         }
     }

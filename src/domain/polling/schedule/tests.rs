@@ -161,6 +161,7 @@ fn plan(row: i64, due_at: Option<Timestamp>, wait_ms: Option<i64>) -> ScheduleIn
         utc_offset: Offset::UTC,
         digest: Some([7; 32]),
         failing: false,
+        refused: false,
         missing_events: false,
     }
 }
@@ -203,6 +204,7 @@ fn failures_of_labels_are_reset_after_an_outage() {
     let mut schedule = Schedule::default();
     put(&mut schedule, &ScheduleInput { failing: true, ..plan(1, Some(at(900_000)), Some(900_000)) }, "se-1");
     put(&mut schedule, &plan(2, Some(at(900_000)), Some(900_000)), "se-2");
+    put(&mut schedule, &ScheduleInput { refused: true, ..plan(3, Some(at(900_000)), Some(900_000)) }, "se-3");
     schedule.make_failing_due(at(0));
     assert_eq!(schedule.next_due(), Some(at(0)));
     let place = schedule.pop(at(0)).unwrap();

@@ -35,7 +35,8 @@ impl LocalTime {
             time if time.len() < rest.len() => time_of_day(time)?,
             _ => return None,
         };
-        DateTime::new(date.0, date.1, date.2, hour, minute, second, nanosecond).ok().map(Self)
+        let time = Time::new(hour, minute, second, nanosecond).ok()?;
+        Some(Self(date.to_datetime(time)))
     }
 
     /// Parses the usual spelling, `2026-09-03T11:45:00` with or without `Z`.
@@ -96,26 +97,24 @@ impl fmt::Display for LocalTime {
     }
 }
 
-type Ymd = (i16, i8, i8);
-
 /// `2026-09-03…`
-fn iso_date(text: &str) -> Option<(Ymd, &str)> {
+fn iso_date(text: &str) -> Option<(Date, &str)> {
     let (year, rest) = digits(text, 4, 4)?;
     let (month, rest) = digits(rest.strip_prefix('-')?, 2, 2)?;
     let (day, rest) = digits(rest.strip_prefix('-')?, 2, 2)?;
     Some((date(year, month, day)?, rest))
 }
 
-/// `8/4/2021…`
-fn us_date(text: &str) -> Option<(Ymd, &str)> {
+/// `8/4/2021…`, month first.
+pub fn us_date(text: &str) -> Option<(Date, &str)> {
     let (month, rest) = digits(text, 1, 2)?;
     let (day, rest) = digits(rest.strip_prefix('/')?, 1, 2)?;
     let (year, rest) = digits(rest.strip_prefix('/')?, 4, 4)?;
     Some((date(year, month, day)?, rest))
 }
 
-fn date(year: u32, month: u32, day: u32) -> Option<Ymd> {
-    Some((year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?))
+fn date(year: u32, month: u32, day: u32) -> Option<Date> {
+    Date::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?).ok()
 }
 
 /// `11:45`, `11:45:00`, `11:45:00.289`, `1:05 PM`, each with an optional zone, which is ignored.

@@ -9,7 +9,7 @@ fn a_shortage_of_this_machine_counts_for_no_label() {
     let before = life.label.poll_state.clone();
     let plan = life.read(&Reading::OurFault { detail: "no file descriptor is left".to_owned() }, at(3));
     let after = &plan.poll_state;
-    assert_eq!(after.next_poll_at, Some(at(3) + SignedDuration::from_secs(10)));
+    assert_eq!(after.next_poll_at, Some(at(3) + SignedDuration::from_secs(5)));
     assert_eq!(
         (after.failures, after.refusals, after.failing_since),
         (before.failures, before.refusals, before.failing_since)
