@@ -315,3 +315,10 @@ CREATE TABLE learned_rates (
     saved_at INTEGER NOT NULL,
     PRIMARY KEY (carrier, state)
 ) STRICT, WITHOUT ROWID;
+
+-- Spans of wall time that did not pass: jumps of the clock and long stops.
+CREATE TABLE clock_gaps (
+    gap_key  INTEGER PRIMARY KEY,
+    began_at INTEGER NOT NULL,
+    ended_at INTEGER NOT NULL CHECK (ended_at > began_at)
+) STRICT;

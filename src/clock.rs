@@ -37,16 +37,26 @@ pub fn gaps() -> Arc<Gaps> {
     with(|state| Arc::clone(&state.gaps))
 }
 
+/// Adds the gaps that earlier runs recorded.
+pub fn remember(gaps: &Gaps) {
+    with(|state| {
+        let all = [gaps.spans(), state.gaps.spans()].concat();
+        state.gaps = Arc::new(Gaps::of(all));
+    });
+}
+
 /// Compares the clock with the end of the last run. Logs a clock that was set back, or a long time between; no alert
 /// runs out in that time.
 pub fn compare_with_last_run(ended_at: Timestamp) {
     let now = now();
     let away = now.duration_since(ended_at);
+    let jump = Jump { from: ended_at, to: now };
     if away <= -MIN_LOGGED_JUMP {
+        with(|state| Arc::make_mut(&mut state.gaps).add_jump(jump));
         let (ended, now) = (cut(ended_at), cut(now));
         warn!(last_run_at = %ended, %now, "the clock is {:#} behind the last run: it was set back", away.abs());
     } else if away >= LONG_AWAY {
-        with(|state| Arc::make_mut(&mut state.gaps).add_jump(Jump { from: ended_at, to: now }));
+        with(|state| Arc::make_mut(&mut state.gaps).add_jump(jump));
         warn!(last_run_at = %cut(ended_at), %now, "trackpost did not run for {away:#}, or the clock jumped forward");
     }
 }

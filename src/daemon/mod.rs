@@ -25,6 +25,7 @@ use crate::http::{self, Sources};
 use crate::notices::Notices;
 use crate::shipstation::{Client, NoClient};
 use crate::store::lock::DaemonLock;
+use crate::store::wal::LostCommits;
 use crate::store::{self, Store, StoreError};
 use crate::webhook::NoTls;
 use crate::workers::heartbeat::Heartbeats;
@@ -145,8 +146,16 @@ impl Daemon {
             }
             None => None,
         };
+        let damage = store::wal::lost_commits(&loaded.config.store.path);
         let (store, writing) = open_with_writer(&loaded.config.store.path).await?;
         warn_about_database(&store);
+        if let Ok(Some(LostCommits { frame, commits })) = damage {
+            error!(database = %store.path().display(), frame, commits,
+                "the database's -wal file is damaged: {commits} commits from frame {frame} on are lost. Lost polls and \
+                 deliveries are repeated under the same ids. Check the disk; registrations and pauses by hand since then \
+                 must be repeated");
+        }
+        clock::remember(&store.clock_gaps().await?);
         if let Some(at) = store.last_request_at().await? {
             clock::compare_with_last_run(at);
         }

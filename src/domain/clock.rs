@@ -68,6 +68,14 @@ impl Clocks {
 pub struct Gaps(Vec<(Timestamp, Timestamp)>);
 
 impl Gaps {
+    pub fn of(spans: Vec<(Timestamp, Timestamp)>) -> Self {
+        Self(spans)
+    }
+
+    pub fn spans(&self) -> &[(Timestamp, Timestamp)] {
+        &self.0
+    }
+
     /// Adds a jump. After a jump back, the part of a gap in the future is removed, because that time will pass.
     pub fn add_jump(&mut self, jump: Jump) {
         if jump.by() >= MIN_LOGGED_JUMP {

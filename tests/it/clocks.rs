@@ -1,6 +1,7 @@
 //! Clock jumps during a run or between two runs: polls and deliveries continue (contract 9.5).
 
 use jiff::SignedDuration;
+use trackpost::domain::clock::Gaps;
 use trackpost::sandbox::Answer;
 
 use crate::harness::parcel::in_transit;
@@ -44,6 +45,37 @@ async fn polls_and_deliveries_go_on_after_the_clock_was_set_back() {
         harness.pass(seconds(11 * 60));
         harness.poll().await;
         assert_eq!(harness.sandbox.counters().requests, requests + 3, "{back} {restart}: one wait later");
+    }
+}
+
+#[tokio::test]
+async fn restarts_after_the_clock_was_set_back_do_not_lengthen_the_wait_of_a_label() {
+    for (running, back) in [(true, hours(-24)), (false, hours(-24))] {
+        let mut harness = waiting().await;
+        let requests = harness.sandbox.counters().requests;
+        harness.pass(back);
+        if running {
+            harness.poll().await;
+        }
+        for _ in 0..3 {
+            harness.restart().await;
+            harness.poll().await;
+            harness.pass(seconds(4 * 60));
+        }
+        harness.poll().await;
+        assert_eq!(harness.sandbox.counters().requests, requests + 3, "one wait of ten minutes");
+    }
+}
+
+#[tokio::test]
+async fn a_jump_of_the_clock_is_known_after_a_restart() {
+    let mut harness = Harness::new().await;
+    let now = harness.now();
+    for spans in [vec![(now, now + hours(48)), (now + hours(60), now + hours(61))], Vec::new()] {
+        let gaps = Gaps::of(spans);
+        harness.store().record_clock_gaps(&gaps).await.unwrap();
+        harness.restart().await;
+        assert_eq!(harness.store().clock_gaps().await.unwrap(), gaps);
     }
 }
 
