@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use trackpost::clock;
 use trackpost::sandbox::ledger::Follows;
-use trackpost::sandbox::{Carrier, Journey, SandboxOptions};
+use trackpost::sandbox::{Carrier, JourneyKind, SandboxOptions};
 use trackpost::store::inspection::Place;
 use trackpost::store::wal::{LostCommits, lost_commits};
 use trackpost::store::{self, StoreError};
@@ -21,7 +21,7 @@ async fn site() -> Site {
     let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
     let ids: Vec<String> = (0..PARCELS).map(|n| format!("se-{n}")).collect();
     for id in &ids {
-        site.sandbox.create_on(&id.parse().unwrap(), Journey::Delivered, Carrier::Ups);
+        site.sandbox.create_on(&id.parse().unwrap(), JourneyKind::Delivered, Carrier::Ups);
     }
     fs::create_dir(site.folder().join("data")).unwrap();
     let text = site.configuration(&format!("{ids:?}"), "");
@@ -142,7 +142,7 @@ async fn opened(copy: &Path, log: &[u8]) -> Result<(usize, Vec<String>), StoreEr
     fs::write(log_of(&path), log).unwrap();
     let (store, writer) = store::open(&path).await?;
     let writer = tokio::spawn(writer.run());
-    let result = (store.owed().await?.len(), store.broken().await?);
+    let result = (store.expected_deliveries().await?.len(), store.broken().await?);
     store.close().await;
     writer.await.unwrap();
     Ok(result)

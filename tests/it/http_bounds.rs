@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use trackpost::clock::{self, Stopwatch};
-use trackpost::sandbox::{Answer, Carrier, Journey, SandboxOptions};
+use trackpost::sandbox::{Answer, Carrier, JourneyKind, SandboxOptions};
 
 use crate::harness::Harness;
 use crate::harness::child::Site;
@@ -105,7 +105,7 @@ async fn a_page_flood_does_not_stop_polls_and_deliveries() {
     let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
     let ids: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
     ids.iter().for_each(|id| {
-        site.sandbox.create_on(&id.parse().unwrap(), Journey::Delivered, Carrier::Ups);
+        site.sandbox.create_on(&id.parse().unwrap(), JourneyKind::Delivered, Carrier::Ups);
     });
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = site.configuration(&format!("{ids:?}"), "");

@@ -8,7 +8,7 @@ use trackpost::domain::delivery::outbox::PendingDelivery;
 use trackpost::domain::delivery::outcome::AfterAttempt;
 use trackpost::domain::label::LabelId;
 use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
-use trackpost::sandbox::ledger::{self, DeliveryRow, EventRow, Follows, Kind, Rows};
+use trackpost::sandbox::ledger::{self, DeliveryRow, EventRow, Follows, Rows, ViolationKind};
 
 use super::daemon::Daemon;
 use super::database::{Settled, Settling, State};
@@ -251,7 +251,7 @@ impl World {
                 known.is_some_and(|known| self.db.events.get(&known.row).is_none_or(Vec::is_empty))
             };
             let no_news = self.checks.lists_changed || violation.label.as_deref().is_some_and(unscanned);
-            !(violation.kind == Kind::Invented && dead(&violation.text)) && !(about_answer && no_news)
+            !(violation.kind == ViolationKind::Invented && dead(&violation.text)) && !(about_answer && no_news)
         });
         let Some(violation) = found else { return Ok(()) };
         let row =

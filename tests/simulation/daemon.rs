@@ -14,7 +14,7 @@ use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
 use trackpost::domain::polling::budget::Budget;
 use trackpost::domain::polling::label_record::LabelRecord;
 use trackpost::domain::polling::quota::Quota;
-use trackpost::domain::polling::rate_limiter::{AllowedRequest, Ended, RateLimiter};
+use trackpost::domain::polling::rate_limiter::{AllowedRequest, EndedRequests, RateLimiter};
 use trackpost::domain::polling::schedule::{Entry, Names, Place, Schedule};
 use trackpost::domain::time::later;
 use trackpost::domain::tracking::reading::Reading;
@@ -49,7 +49,7 @@ pub struct InFlight {
 /// A write that waits for the next commit.
 pub enum Job {
     Poll { record: Box<PollRecord>, label: Box<LabelRecord>, id: u64 },
-    Flush { unchanged: Vec<UnchangedPoll>, ended: Vec<Ended>, share: Option<AdaptiveLimit> },
+    Flush { unchanged: Vec<UnchangedPoll>, ended: Vec<EndedRequests>, share: Option<AdaptiveLimit> },
     Settle { settling: Box<Settling>, id: u64 },
     Account(Box<AccountRecord>),
 }
@@ -204,7 +204,7 @@ impl Daemon {
         let alert_at = world.policy.alerts.due_at(&label.poll_state, label);
         let names =
             Names { id: &label.key.id, carrier: label.poll_state.carrier_code.as_deref(), service: None };
-        self.schedule.put(&label.schedule_plan(alert_at), names, now);
+        self.schedule.put(&label.schedule_input(alert_at), names, now);
     }
 
     /// Starts a courier for each subscriber; couriers of others end.

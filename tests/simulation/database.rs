@@ -15,7 +15,7 @@ use trackpost::domain::messages::{Message, MessageType, SystemSubject, repeated_
 use trackpost::domain::polling::account_status::{AccountChange, AccountState};
 use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
 use trackpost::domain::polling::label_record::LabelRecord;
-use trackpost::domain::polling::rate_limiter::Ended;
+use trackpost::domain::polling::rate_limiter::EndedRequests;
 use trackpost::domain::tracking::matching::KnownEvent;
 use trackpost::store::accounts::AccountRecord;
 use trackpost::store::polls::{PollRecord, UnchangedPoll};
@@ -82,7 +82,7 @@ pub struct Settled {
 }
 
 impl Database {
-    pub fn count(&mut self, ended: &[Ended], share: Option<AdaptiveLimit>) {
+    pub fn count(&mut self, ended: &[EndedRequests], share: Option<AdaptiveLimit>) {
         for ended in ended {
             *self.requests.entry(ended.at.as_second()).or_default() += ended.requests as usize;
             self.reserved = self.reserved.saturating_sub(ended.requests);
@@ -312,10 +312,10 @@ impl Database {
         let mut by = by;
         if let Some(health) = self.healths.get_mut(name) {
             by = by.or(health.ahead_of(now));
-            health.pull_in(now);
+            health.shorten_waits(now);
         }
         self.reschedule(name, |_, schedule| {
-            schedule.pull_in(by, now);
+            schedule.shorten_waits(by, now);
         });
     }
 

@@ -128,7 +128,7 @@ impl Daemon {
                     first_in_a_row: courier.first_in_a_row,
                 };
                 let free = concurrency.free();
-                let due = |kind| courier.outbox.due(kind, now, free);
+                let due = |kind| courier.outbox.due_count(kind, now, free);
                 let (first, retries) = concurrency.share(due(AttemptKind::First), due(AttemptKind::Retry));
                 courier.first_in_a_row = if retries > 0 { 0 } else { courier.first_in_a_row + first };
                 for (kind, count) in [(AttemptKind::Retry, retries), (AttemptKind::First, first)] {

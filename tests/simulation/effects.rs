@@ -132,7 +132,7 @@ impl World {
             let written = self.commit(&mut daemon);
             if written.is_ok() {
                 let in_flight = daemon.polls.len() as u32;
-                let unused = daemon.limiter.release().saturating_sub(in_flight);
+                let unused = daemon.limiter.take_reserved().saturating_sub(in_flight);
                 self.db.reserved = self.db.reserved.saturating_sub(unused);
             }
         }

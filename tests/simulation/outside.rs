@@ -17,7 +17,7 @@ use trackpost::domain::polling::schedule::prefix;
 use trackpost::domain::tracking::Tracking;
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::sandbox::ledger::{Accepted, Served};
-use trackpost::sandbox::{Callback, Carrier, Journey, Parcel, Verified};
+use trackpost::sandbox::{Carrier, JourneyKind, Parcel, ReceivedCallback, Verified};
 
 use super::script::{ApiMode, ListChange, ReceiverMode};
 
@@ -58,7 +58,7 @@ impl Api {
         let ids: Vec<LabelId> = (1..=parcels.len() as u64).map(LabelId::numbered).collect();
         let carriers = parcels.iter().map(|(_, carrier)| *carrier).collect();
         let parcels = parcels.iter().zip(&ids).map(|((journey, carrier), id)| {
-            Parcel::on(Journey::ALL[*journey], Carrier::ALL[*carrier], id, seed, start)
+            Parcel::on(JourneyKind::ALL[*journey], Carrier::ALL[*carrier], id, seed, start)
         });
         let parcels: Vec<Parcel> = parcels.collect();
         let lists = parcels.iter().map(|_| List::default()).collect();
@@ -90,7 +90,7 @@ impl Api {
     pub fn change(&mut self, label: usize, change: &ListChange) {
         // An event that is revised while it is not listed cannot be told from a new one.
         let cut = matches!(change, ListChange::Without(_) | ListChange::Newest(_) | ListChange::Empty);
-        if cut && self.parcels[label].journey() == Journey::Revised {
+        if cut && self.parcels[label].journey() == JourneyKind::Revised {
             return;
         }
         let list = &mut self.lists[label];
@@ -164,7 +164,7 @@ impl Api {
     fn body(&mut self, label: usize, now: Timestamp) -> Bytes {
         let elapsed = Duration::try_from(now.duration_since(self.start)).unwrap_or_default();
         let body = self.lists[label].apply(self.parcels[label].answer(elapsed));
-        self.served.answered(self.ids[label].as_str(), &body);
+        self.served.record_answer(self.ids[label].as_str(), &body);
         body
     }
 }
@@ -271,7 +271,7 @@ impl Receivers {
     fn record(&mut self, subscriber: &str, delivery: &PendingDelivery, accepts: bool, now: Timestamp) {
         let message = &delivery.message;
         let body = envelope::render(delivery.format, &message.body, message.resource_url.as_deref());
-        let callback = Callback {
+        let callback = ReceivedCallback {
             at: now,
             path: format!("/{subscriber}"),
             headers: HeaderMap::new(),
@@ -285,7 +285,7 @@ impl Receivers {
             answered: None,
         };
         self.accepted.received(&callback);
-        self.accepted.answered(&callback, if accepts { 200 } else { 500 });
+        self.accepted.record_answer(&callback, if accepts { 200 } else { 500 });
         if accepts {
             self.got.insert((subscriber.to_owned(), message.message_id.clone()));
         }

@@ -5,7 +5,7 @@ use trackpost::domain::clock::set_back_by;
 use trackpost::domain::messages::{MessageType, account_message, fan_out};
 use trackpost::domain::polling::account_status::AccountChange;
 use trackpost::domain::polling::learning::LearnedRates;
-use trackpost::domain::polling::poll::{self, PollContext, Unchanged};
+use trackpost::domain::polling::poll::{self, PollContext, UnchangedPlan};
 use trackpost::domain::polling::rate_limiter::{Demand, Denied, RequestKind};
 use trackpost::domain::polling::schedule::Place;
 use trackpost::domain::time::later;
@@ -44,8 +44,8 @@ impl Daemon {
             let demand = Demand {
                 labels: self.schedule.len(),
                 rate: self.schedule.demand(),
-                due: self.schedule.due(now),
-                first_polls: self.schedule.first_polls(),
+                due: self.schedule.due_count(now),
+                first_polls: self.schedule.first_poll_count(),
             };
             self.limiter.set_demand(demand, now);
         }
@@ -77,7 +77,7 @@ impl Daemon {
     pub fn flush(&mut self, world: &mut World) {
         self.batch_since = None;
         let unchanged = self.batch.drain().map(|(_, poll)| poll).collect();
-        let (ended, share) = (self.limiter.count(), self.limiter.share_to_record());
+        let (ended, share) = (self.limiter.take_ended(), self.limiter.take_changed_share());
         self.write(world, Job::Flush { unchanged, ended, share });
     }
 
@@ -125,7 +125,7 @@ impl Daemon {
     }
 
     fn take(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
-        let fell_by = self.limiter.state.fell_by;
+        let fell_by = self.limiter.state.status_changed_by;
         let first = self.schedule.pop(now)?;
         let unfit = |daemon: &Self, place| {
             let entry = daemon.schedule.entry(place);
@@ -155,14 +155,14 @@ impl Daemon {
         let Some((reading, _)) = poll.reply.take() else { return Ok(()) };
         let (entry, call) = (poll.entry, poll.call);
         self.limiter.set_skew(world.skew - self.start_skew(), now);
-        self.limiter.ended(call.sent_at, now);
+        self.limiter.end_request(call.sent_at, now);
         let seen = self.limiter.observe(Some(entry.row), &reading.signal(), call, now);
         self.came_back |= seen.change == Some(AccountChange::CameBack);
         self.wake = world.now;
         if matches!(reading, Reading::SameBytes)
             && !seen.changed
             && let jitter = world.jitter()
-            && let Some(next) = poll::unchanged(&world.policy.cadence, None, &entry, now, jitter)
+            && let Some(next) = poll::plan_unchanged(&world.policy.cadence, None, &entry, now, jitter)
         {
             self.end_unchanged(world, id, next);
             return Ok(());
@@ -194,7 +194,7 @@ impl Daemon {
             gaps: &self.gaps,
         };
         let plan = poll::plan(&context, &label, &known, &reading, now, jitter);
-        let held = poll::held_carrier(&reading, &label, now);
+        let held = poll::throttled_carrier(&reading, &label, now);
         let record = Box::new(PollRecord::new(&label, known.len(), plan, now, account));
         label.poll_state = record.poll_state.clone();
         if let Some((carrier, until)) = held {
@@ -222,7 +222,7 @@ impl Daemon {
         AccountRecord { name: name.clone(), change, deliveries, messages, state, now }
     }
 
-    fn end_unchanged(&mut self, world: &mut World, id: u64, next: Unchanged) {
+    fn end_unchanged(&mut self, world: &mut World, id: u64, next: UnchangedPlan) {
         let now = world.wall();
         let Poll { place, entry, .. } = self.polls.remove(&id).expect("it is in flight");
         self.batch_since.get_or_insert(now);

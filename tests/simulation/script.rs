@@ -7,7 +7,7 @@ use trackpost::domain::delivery::outcome::Outcome;
 /// A run. The same script gives the same run.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// Journey and carrier of each parcel, by number.
+    /// JourneyKind and carrier of each parcel, by number.
     pub parcels: Vec<(usize, usize)>,
     pub requests_per_minute: u32,
     pub max_in_flight: u32,

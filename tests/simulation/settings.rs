@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use trackpost::config::{Config, Environment};
 use trackpost::domain::account::Account;
 use trackpost::domain::label::AccountName;
-use trackpost::workers::poller::Policy;
+use trackpost::workers::poller::PollPolicy;
 
 use super::script::SUBSCRIBERS;
 
@@ -40,15 +40,15 @@ retry = ["5s", "1m", "10m", "1h"]
 pub const NAMES: [&str; SUBSCRIBERS] = ["orders", "shop", "audit"];
 
 /// Returns the account, and the configuration of the poller and the couriers.
-pub fn configured() -> (Account, Policy) {
-    static CONFIG: OnceLock<(Account, Policy)> = OnceLock::new();
+pub fn configured() -> (Account, PollPolicy) {
+    static CONFIG: OnceLock<(Account, PollPolicy)> = OnceLock::new();
     let read = || {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("trackpost.toml");
         std::fs::write(&file, CONFIGURATION).unwrap();
         let config = Config::load(&file, &Environment::default()).unwrap().config;
         let account = config.accounts[&AccountName::new("main")].clone();
-        let policy = Policy {
+        let policy = PollPolicy {
             cadence: config.cadence,
             alerts: config.silence,
             first_poll: config.registration.first_poll,

@@ -9,7 +9,7 @@ use trackpost::domain::delivery::outbox::PendingDelivery;
 use trackpost::domain::label::LabelState;
 use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::domain::time::earlier;
-use trackpost::workers::poller::Policy;
+use trackpost::workers::poller::PollPolicy;
 
 use super::checks::Checks;
 use super::daemon::{Daemon, Job};
@@ -37,7 +37,7 @@ pub struct World {
     /// Wall time minus real time.
     pub skew: SignedDuration,
     pub account: Account,
-    pub policy: Policy,
+    pub policy: PollPolicy,
     /// Deliveries that a courier holds in memory.
     pub memory: usize,
     pub api: Api,

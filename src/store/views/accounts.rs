@@ -55,7 +55,7 @@ impl Store {
     /// Returns configured accounts as last written.
     pub async fn account_views(
         &self,
-        accounts: &[(AccountName, Limits)],
+        accounts: &[(AccountName, AccountLimits)],
         now: Timestamp,
     ) -> Result<Vec<AccountView>, StoreError> {
         let mut views = Vec::with_capacity(accounts.len());
