@@ -143,7 +143,8 @@ fn register_counters(registry: &mut Registry, now: Timestamp) {
 }
 
 fn of_accounts(registry: &mut Registry, views: &[AccountView]) {
-    let gauge = |registry: &mut Registry, name, help| Gauges::<AccountLabelSet>::new(registry, name, help, None);
+    let gauge =
+        |registry: &mut Registry, name, help| Gauges::<AccountLabelSet>::new(registry, name, help, None);
     let last_minute = gauge(registry, "requests_last_minute", "Requests to the API in the last 60 s");
     let per_minute = gauge(registry, "requests_per_minute_limit", "requests_per_minute of the configuration");
     let month = gauge(registry, "requests_this_month", "Requests to the API in this month");
@@ -180,7 +181,8 @@ fn of_accounts(registry: &mut Registry, views: &[AccountView]) {
 }
 
 fn of_subscribers(registry: &mut Registry, views: &[SubscriberView], now: Timestamp) {
-    let pending = Gauges::<SubscriberLabelSet>::new(registry, "deliveries_pending", "Pending deliveries", None);
+    let pending =
+        Gauges::<SubscriberLabelSet>::new(registry, "deliveries_pending", "Pending deliveries", None);
     let oldest = Gauges::<SubscriberLabelSet>::new(
         registry,
         "deliveries_oldest_pending_age",

@@ -129,10 +129,9 @@ async fn check_content(path: &Path) -> Result<bool, StoreError> {
         Err(StoreError::Open { path: path.to_owned(), reason, hint: Some(hint.to_owned()) })
     };
     match damage {
-        Some(damage) if damage != "ok" => refused(
-            format!("it is damaged ({})", damage.replace('\n', "; ")),
-            RESTORE,
-        ),
+        Some(damage) if damage != "ok" => {
+            refused(format!("it is damaged ({})", damage.replace('\n', "; ")), RESTORE)
+        }
         _ if tables > 0 && id != APPLICATION_ID => refused(
             "it is an SQLite database of another program".to_owned(),
             "set store.path to a file of its own",

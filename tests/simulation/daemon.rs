@@ -15,7 +15,7 @@ use trackpost::domain::polling::budget::Budget;
 use trackpost::domain::polling::label_record::LabelRecord;
 use trackpost::domain::polling::quota::Quota;
 use trackpost::domain::polling::rate_limiter::{AllowedRequest, EndedRequests, RateLimiter};
-use trackpost::domain::polling::schedule::{Entry, Names, Place, Schedule};
+use trackpost::domain::polling::schedule::{Entry, LabelTexts, Place, Schedule};
 use trackpost::domain::time::later;
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::store::accounts::AccountRecord;
@@ -202,8 +202,11 @@ impl Daemon {
 
     pub fn put(&mut self, world: &World, label: &LabelRecord, now: Timestamp) {
         let alert_at = world.policy.alerts.due_at(&label.poll_state, label);
-        let names =
-            Names { id: &label.key.id, carrier: label.poll_state.carrier_code.as_deref(), service: None };
+        let names = LabelTexts {
+            id: &label.key.id,
+            carrier: label.poll_state.carrier_code.as_deref(),
+            service: None,
+        };
         self.schedule.put(&label.schedule_input(alert_at), names, now);
     }
 
