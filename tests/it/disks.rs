@@ -142,7 +142,7 @@ async fn opened(copy: &Path, log: &[u8]) -> Result<(usize, Vec<String>), StoreEr
     fs::write(log_of(&path), log).unwrap();
     let (store, writer) = store::open(&path).await?;
     let writer = tokio::spawn(writer.run());
-    let result = (store.expected_deliveries().await?.len(), store.broken().await?);
+    let result = (store.expected_deliveries().await?.len(), store.violations().await?);
     store.close().await;
     writer.await.unwrap();
     Ok(result)
@@ -236,7 +236,7 @@ async fn a_damaged_page_is_found_at_the_start_or_by_the_daily_check() {
             // A free page.
             Ok((store, writer)) => {
                 drop(writer);
-                assert_eq!(store.broken().await.unwrap(), Vec::<String>::new(), "page {page}");
+                assert_eq!(store.violations().await.unwrap(), Vec::<String>::new(), "page {page}");
                 unharmed += 1;
             }
         }

@@ -143,7 +143,7 @@ impl Daemon {
         {
             *until = later(now, until.duration_since(ended_at));
         }
-        state.pull_in(now);
+        state.shorten_waits(now);
         let per_minute = world.account.requests_per_minute;
         let count = lately.iter().map(|(_, requests)| *requests as u64).sum();
         let quota = Quota::new(per_minute).with_used(lately);
