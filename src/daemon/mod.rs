@@ -26,6 +26,7 @@ use crate::http::{self, Sources};
 use crate::notices::Notices;
 use crate::shipstation::{Client, NoClient};
 use crate::store::lock::DaemonLock;
+use crate::store::wal::LostCommits;
 use crate::store::{self, Store, StoreError};
 use crate::webhook::NoTls;
 use crate::workers::heartbeat::Heartbeats;
@@ -146,8 +147,15 @@ impl Daemon {
             }
             None => None,
         };
+        let damage = store::wal::lost_commits(&loaded.config.store.path);
         let (store, writing) = open_with_writer(&loaded.config.store.path).await?;
         warn_about_database(&store);
+        if let Ok(Some(LostCommits { frame, commits })) = damage {
+            error!(database = %store.path().display(), frame, commits,
+                "the database's -wal file is damaged: {commits} commits from frame {frame} on are lost. Lost polls and \
+                 deliveries are repeated under the same ids. Check the disk; registrations and pauses by hand since then \
+                 must be repeated");
+        }
         if let Some(last) = store.last_run().await? {
             clock::continue_last_run(last);
         }

@@ -13,6 +13,8 @@ pub enum StoreError {
     /// The path no longer names the open file. Later writes would be missing at the next start.
     #[error("the database {} {what} while trackpost runs on it", path.display())]
     Lost { path: PathBuf, what: String },
+    #[error("the database {} is damaged: {what}", path.display())]
+    Damaged { path: PathBuf, what: String },
     #[error("the database{} failed: {}", path_suffix(path.as_deref()), meaning_of(error))]
     Failed { error: Arc<sqlx::Error>, path: Option<Arc<Path>> },
     #[error("the writer of the database has ended")]
@@ -40,6 +42,7 @@ impl StoreError {
                 "nothing is polled or delivered: put the database back and start trackpost again; if the file is missing, the \
                  next start creates an empty database. Stop trackpost before you move or restore its database",
             ),
+            Self::Damaged { .. } => Some(RESTORE),
             Self::Failed { error, .. } => hint_of(error),
             Self::WriterGone | Self::Panicked(_) => None,
         }
@@ -90,6 +93,10 @@ const FULL: u32 = 13;
 const CANNOT_OPEN: u32 = 14;
 const NO_DATABASE: u32 = 26;
 
+/// The way back from damage.
+pub(super) const RESTORE: &str =
+    "keep the damaged file and its -wal file, and restore a backup as in deploy/README.md";
+
 /// Returns the meaning of the error, with SQLite's own text in brackets.
 pub(super) fn meaning_of(error: &sqlx::Error) -> String {
     let Some(error_text) = error.as_database_error() else { return error.to_string() };
@@ -116,7 +123,7 @@ pub(super) fn hint_of(error: &sqlx::Error) -> Option<&'static str> {
             "commands that read need write access too: run as the service's user or with sudo; the disk must not be \
              mounted read-only"
         }
-        DAMAGED => "keep the damaged file and its -wal file, and restore a backup as in deploy/README.md",
+        DAMAGED => RESTORE,
         NO_DATABASE => "set store.path to another file, or restore a backup",
         IO => "check the disk (free space, limits, the kernel's log), then start trackpost again",
         BUSY | LOCKED => "stop the other process (fuser FILE shows it), or try again",

@@ -16,6 +16,7 @@ mod file;
 mod freshness;
 mod health;
 mod history;
+pub mod inspection;
 pub mod invariants;
 pub mod label_files;
 mod label_reads;
@@ -36,6 +37,7 @@ pub mod schedule;
 pub mod upkeep;
 pub mod usage;
 pub mod views;
+pub mod wal;
 pub mod writer;
 
 use std::path::Path;

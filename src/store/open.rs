@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::changes::Watcher;
 use super::checkpoints;
-use super::error::{hint_of, meaning_of};
+use super::error::{RESTORE, hint_of, meaning_of};
 use super::file::{OpenFiles, create_if_missing};
 use super::label_reads::label_reads;
 use super::outbox::handover::Handover;
@@ -111,8 +111,11 @@ async fn check_content(path: &Path) -> Result<bool, StoreError> {
     let check = async {
         let mut connection = SqliteConnection::connect_with(&options).await?;
         let id: i32 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
+        // The table of the migrations alone: the first start ended before the schema was written.
         let tables: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut connection).await?;
+            sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE tbl_name <> '_sqlx_migrations'")
+                .fetch_one(&mut connection)
+                .await?;
         let ours = id == APPLICATION_ID && tables > 0;
         let damage: Option<String> = match small && ours {
             true => sqlx::query_scalar("PRAGMA quick_check(1)").fetch_optional(&mut connection).await?,
@@ -126,10 +129,9 @@ async fn check_content(path: &Path) -> Result<bool, StoreError> {
         Err(StoreError::Open { path: path.to_owned(), reason, hint: Some(hint.to_owned()) })
     };
     match damage {
-        Some(damage) if damage != "ok" => refused(
-            format!("it is damaged ({})", damage.replace('\n', "; ")),
-            "keep the damaged file and its -wal file, and restore a backup as in deploy/README.md",
-        ),
+        Some(damage) if damage != "ok" => {
+            refused(format!("it is damaged ({})", damage.replace('\n', "; ")), RESTORE)
+        }
         _ if tables > 0 && id != APPLICATION_ID => refused(
             "it is an SQLite database of another program".to_owned(),
             "set store.path to a file of its own",

@@ -1,10 +1,11 @@
 //! Reads of labels for the schedule and the polls.
 
+use jiff::Timestamp;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::label_row::label_record;
-use super::{Store, StoreError};
+use super::{Store, StoreError, ms};
 use crate::domain::label::AccountName;
 use crate::domain::polling::label_record::LabelRecord;
 
@@ -48,6 +49,27 @@ impl Store {
         let last_row = rows.last().filter(|_| rows.len() >= limit as usize);
         let last_row = last_row.map(|row| row.try_get("label_key")).transpose()?;
         Ok(SchedulePage { labels: records(&rows)?, last_row })
+    }
+
+    /// Makes each label of the account due after its whole wait from `now` at the latest: the clock may have been ahead
+    /// when the wait was planned. Without this each start would begin the wait anew.
+    pub async fn pull_in_labels(&self, account: &AccountName, now: Timestamp) -> Result<(), StoreError> {
+        let (account, now) = (account.to_string(), ms(now));
+        self.writer
+            .write(move |tx| {
+                Box::pin(async move {
+                    sqlx::query!(
+                        "UPDATE labels SET next_poll_at = ?2 + wait_ms
+                         WHERE account = ?1 AND next_poll_at > ?2 + wait_ms",
+                        account,
+                        now
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
     }
 
     /// Returns the labels of an account that the registry changed after `version`, polled or not. The changes of a

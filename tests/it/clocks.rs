@@ -56,6 +56,25 @@ async fn polls_and_deliveries_go_on_after_the_clock_was_set_back() {
 }
 
 #[tokio::test]
+async fn restarts_after_the_clock_was_set_back_do_not_lengthen_the_wait_of_a_label() {
+    for (running, back) in [(true, hours(-24)), (false, hours(-24))] {
+        let mut harness = waiting().await;
+        let requests = harness.sandbox.counters().requests;
+        harness.pass(back);
+        if running {
+            harness.poll().await;
+        }
+        for _ in 0..3 {
+            harness.restart().await;
+            harness.poll().await;
+            harness.pass(seconds(4 * 60));
+        }
+        harness.poll().await;
+        assert_eq!(harness.sandbox.counters().requests, requests + 3, "one wait of ten minutes");
+    }
+}
+
+#[tokio::test]
 async fn a_failing_subscriber_is_probed_after_the_clock_was_set_back() {
     for (back, restart) in JUMPS.into_iter().flat_map(|back| [(back, false), (back, true)]) {
         let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}")).await;

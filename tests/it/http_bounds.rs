@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use trackpost::clock::{self, Stopwatch};
-use trackpost::sandbox::{Answer, SandboxOptions};
+use trackpost::sandbox::{Answer, Carrier, JourneyKind, SandboxOptions};
 
 use crate::harness::Harness;
 use crate::harness::child::Site;
@@ -97,6 +97,50 @@ async fn page_requests_over_the_limit_get_503() {
     }
     // Health is not a page.
     assert_eq!(server.get_with("/healthz", "").await.0, 200);
+}
+
+/// Three hundred callers ask for the largest pages without a pause.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_flood_does_not_stop_polls_and_deliveries() {
+    let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
+    let ids: Vec<String> = (0..20).map(|n| format!("se-{n}")).collect();
+    ids.iter().for_each(|id| {
+        site.sandbox.create_on(&id.parse().unwrap(), JourneyKind::Delivered, Carrier::Ups);
+    });
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = site.configuration(&format!("{ids:?}"), "");
+    site.write("trackpost.toml", &text.replace("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\"")));
+    let daemon = site.start();
+    daemon.logged("started: ", 1).await;
+    let flood = async {
+        let call = async || {
+            let request =
+                b"GET /messages?limit=1000 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+            stream.write_all(request).await.ok()?;
+            read_all(stream).await.split(' ').nth(1).map(str::to_owned)
+        };
+        let callers = (0..300).map(|_| async {
+            loop {
+                // A connection over the limit is closed without an answer.
+                let status = call().await.unwrap_or_else(|| "503".to_owned());
+                assert!(["200", "503", ""].contains(&status.as_str()), "{status}");
+                tokio::task::yield_now().await;
+            }
+        });
+        futures_util::future::join_all(callers).await;
+    };
+    let delivered = || {
+        let callbacks = site.receiver.callbacks();
+        callbacks.iter().filter(|callback| callback.kind.as_deref() == Some("tracking.delivered")).count()
+    };
+    tokio::select! {
+        _ = flood => unreachable!("callers do not end"),
+        arrived = crate::harness::child::until(|| delivered() >= 20) => {
+            assert!(arrived.is_ok(), "{} of 20 parcels:\n{}", delivered(), daemon.log());
+        }
+    }
+    daemon.stop().await;
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod database;
 mod delivery;
 mod deploy;
 mod discovery;
+mod disks;
 mod explained;
 mod feed;
 mod freshness;

@@ -113,6 +113,33 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
     assert!(used > 180.0, "the quota is used, within steps of four seconds: {used:.0} a minute");
 }
 
+#[tokio::test]
+async fn ten_thousand_labels_at_once_stay_within_the_limit_and_do_not_starve_the_others() {
+    let quick = "requests_per_minute = 2000\nmax_in_flight = 200\n[cadence.IT]\nintervals = [\"1m\"]\n\
+                 [cadence.NY]\nintervals = [\"24h\"]\n[silence]\nstalled_after = {}\nlate_after = 0\n";
+    let mut harness = Harness::with(quick).await;
+    harness.sandbox.set_rate_limit(Some(2_000));
+    let labels = names(10_000);
+    harness.says("se-known", &in_transit());
+    labels.iter().for_each(|label| harness.says(label, &tracking("NY", &[])));
+    harness.register(&["se-known"]).await;
+    harness.poll().await;
+    registered(&harness, &labels).await;
+    let began = harness.now();
+    poll_until(&mut harness, began + SignedDuration::from_mins(6), seconds(4)).await;
+
+    let counters = harness.sandbox.counters();
+    assert_eq!(counters.answered(429), 0);
+    assert!(counters.max_in_60s <= 2_000, "{}", counters.max_in_60s);
+    let requests = harness.sandbox.requests();
+    let polls = polls_by_label(&requests);
+    assert_eq!(polls.len(), 10_001, "every label is polled within six minutes");
+    for pair in polls["se-known"].windows(2) {
+        assert!(pair[1].duration_since(pair[0]) < SignedDuration::from_mins(3), "{:?}", polls["se-known"]);
+    }
+    assert!(polls["se-known"].len() > 2);
+}
+
 /// Sends requests as another client of the account.
 async fn send_as_other_client(harness: &Harness, requests: usize) {
     let client = reqwest::Client::new();

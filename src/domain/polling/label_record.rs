@@ -13,6 +13,7 @@ use crate::domain::digest::Digest;
 use crate::domain::label::{LabelKey, LabelState, Metadata};
 use crate::domain::messages::body::LabelFields;
 use crate::domain::messages::change::StatusPair;
+use crate::domain::time as span;
 use crate::domain::tracking::StatusCode;
 
 /// A label that was delivered under a newer scan finishes after this time without a change.
@@ -122,6 +123,11 @@ impl PollState {
         let seen_at = self.delivered_beneath_at.filter(|_| self.state == LabelState::Active)?;
         let quiet_since = self.last_changed_at.map_or(seen_at, |changed_at| changed_at.max(seen_at));
         quiet_since.checked_add(SETTLED_AFTER).ok()
+    }
+
+    /// Whether the next poll is further ahead than its planned wait allows at `now`, because the clock was set back.
+    pub fn is_due_too_late(&self, now: Timestamp) -> bool {
+        self.next_poll_at.is_some_and(|at| at > span::after(now, self.wait.unwrap_or_default()))
     }
 
     pub fn status_pair(&self) -> StatusPair {

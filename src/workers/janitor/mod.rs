@@ -1,4 +1,5 @@
-//! The janitor: the worker that deletes old rows and writes learned rates.
+//! The janitor: the worker that deletes old rows, checks the database for damage once a day, and writes learned rates and
+//! jumps of the clock.
 //!
 //! It works in small chunks, so that other writers do not wait. Undelivered messages are never deleted, except messages
 //! to a subscriber that was removed more than two weeks ago. They are deleted with their finished label or message, and
@@ -11,12 +12,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::config::StoreConfig;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
-use crate::domain::time::{earlier, later, signed};
+use crate::domain::time::{after, earlier, later, signed};
+use crate::store::inspection::Place;
 use crate::store::upkeep::RetentionLimits;
 use crate::store::{Store, StoreError};
 use crate::workers::learned_rates::SharedRates;
@@ -31,6 +33,8 @@ const STEP_INTERVAL: Duration = Duration::from_secs(60);
 const CHUNK_INTERVAL: Duration = Duration::from_millis(50);
 /// Rows of each kind in a chunk.
 pub const CHUNK: u32 = 500;
+/// The time between two checks of the database.
+const INSPECTION_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// Minimum time for which undelivered messages are kept, for any configuration (contract 7.6).
 const UNDELIVERED_KEPT_FOR: Duration = Duration::from_secs(14 * 24 * 3600);
 
@@ -44,6 +48,7 @@ pub async fn run(
 ) -> Result<(), StoreError> {
     let mut report = FreshnessReport::new(clock::now());
     let mut tidy_at = Timestamp::MIN;
+    let mut inspection = Inspection::new(clock::now());
     loop {
         let now = clock::now();
         learned_rates.write(&store, now, false).await?;
@@ -53,12 +58,40 @@ pub async fn run(
         if !more && now >= tidy_at {
             tidy_at = later(now, ROUND_INTERVAL);
         }
+        let more = inspection.step(&store, now).await? || more;
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => break,
-            () = clock::sleep(if more { CHUNK_INTERVAL } else { STEP_INTERVAL }) => {}
+            // Ends soon after a jump of the clock.
+            () = clock::sleep_until(after(clock::now(), if more { CHUNK_INTERVAL } else { STEP_INTERVAL })) => {}
         }
     }
     learned_rates.write(&store, clock::now(), true).await
+}
+
+/// The daily check of the database ([`crate::store::inspection`]).
+struct Inspection {
+    due_at: Timestamp,
+    place: Option<Place>,
+}
+
+impl Inspection {
+    fn new(now: Timestamp) -> Self {
+        Self { due_at: later(now, signed(STEP_INTERVAL)), place: None }
+    }
+
+    /// Does one step if the check is due or has begun. Returns whether there is more.
+    async fn step(&mut self, store: &Store, now: Timestamp) -> Result<bool, StoreError> {
+        self.due_at = self.due_at.min(later(now, INSPECTION_INTERVAL));
+        if self.place.is_none() && now < self.due_at {
+            return Ok(false);
+        }
+        self.place = store.inspect(self.place.unwrap_or_default(), CHUNK).await?;
+        if self.place.is_none() {
+            self.due_at = later(now, INSPECTION_INTERVAL);
+            debug!("the database was checked: no damage");
+        }
+        Ok(self.place.is_some())
+    }
 }
 
 /// Deletes one chunk. Returns whether there is more.

@@ -58,9 +58,14 @@ impl UnwrittenPolls {
         self.unchanged.remove(&row)
     }
 
-    /// Brings the batch forward after the clock was set back: it is due a second from `now` at the latest.
+    /// Brings the batch forward after the clock was set back: it is due a second from `now` at the latest, and each
+    /// label after its whole wait.
     pub fn set_back(&mut self, now: Timestamp) {
         self.since = self.since.map(|since| since.min(now));
+        for poll in self.unchanged.values_mut() {
+            let wait = SignedDuration::from_millis(poll.wait_ms.into());
+            poll.next_poll_at = poll.next_poll_at.min(later(now, wait));
+        }
     }
 
     /// Returns when the batch is due; `None` while it is empty.

@@ -155,6 +155,8 @@ impl Poller {
         if let Some(by) = set_back_by(self.stepped_at.replace(now), now) {
             self.schedule.set_back(by, now);
             self.batch.set_back(now);
+            self.writing.drain().await?;
+            access.store.pull_in_labels(&access.account.name, now).await?;
         }
         self.follow_policy(now).await?;
         if self.loaded_to.is_some() {
@@ -354,6 +356,9 @@ impl Poller {
             }
         }
         let page = store.scheduled_labels(account, after, PAGE_SIZE).await?;
+        if page.labels.iter().any(|label| label.poll_state.is_due_too_late(now)) {
+            store.pull_in_labels(account, now).await?;
+        }
         self.loaded_to = page.last_row;
         page.labels.iter().for_each(|label| self.put(label, now));
         Ok(())

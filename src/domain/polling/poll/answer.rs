@@ -47,7 +47,8 @@ pub(super) fn plan_answer(
     if !changed.added.is_empty() {
         let is_new = |place| changed.added.iter().any(|event| event.index == Some(place));
         let scan = newest_scan(&tracking.events, is_new, after.utc_offset(), now);
-        let scan = scan.max(after.newest_scan_at);
+        // A scan within a gap is not older than the gap's end: that time did not pass.
+        let scan = scan.map(|at| context.gaps.moved(at, now)).max(after.newest_scan_at);
         after.stalled_told &= scan == after.newest_scan_at;
         after.newest_scan_at = scan;
     }

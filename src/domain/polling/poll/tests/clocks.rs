@@ -28,6 +28,22 @@ fn a_jump_causes_no_alert_and_no_expiry() {
     assert_eq!(sent, [MessageType::Late, MessageType::Stalled, MessageType::Expired]);
 }
 
+/// The clock is six days ahead, so a fresh scan looks old.
+#[test]
+fn a_scan_whose_time_lies_in_a_jump_is_not_stalled() {
+    let mut life = Life::new();
+    life.alerts = AlertSettings { stalled_after: [(StatusCode::InTransit, 3)].into(), late_after: 1 };
+    life.answer(r#"{"status_code":"IT","events":[]}"#, 0);
+    life.gaps.add_jump(Jump { from: at(0), to: at(6 * 24) });
+    let scan = r#"{"occurred_at":"2026-09-21T23:30:00Z","description":"Departed"}"#;
+    let body = format!(r#"{{"status_code":"IT","events":[{scan}]}}"#);
+    for hours in [10, 13] {
+        let kinds: Vec<MessageType> =
+            life.answer(&body, 6 * 24 + hours).messages.into_iter().map(|message| message.kind).collect();
+        assert!(!kinds.contains(&MessageType::Stalled), "{kinds:?}");
+    }
+}
+
 #[test]
 fn a_jump_makes_no_label_unavailable() {
     let mut life = Life::new();

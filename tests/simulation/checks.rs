@@ -1,0 +1,283 @@
+//! The invariants, checked after each event, and the audit at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use trackpost::domain::delivery::health::HealthState;
+use trackpost::domain::delivery::outbox::PendingDelivery;
+use trackpost::domain::delivery::outcome::AfterAttempt;
+use trackpost::domain::label::LabelId;
+use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
+use trackpost::sandbox::ledger::{self, DeliveryRow, EventRow, Follows, Rows, ViolationKind};
+
+use super::daemon::Daemon;
+use super::database::{Settled, Settling, State};
+use super::settings::NAMES;
+use super::world::World;
+
+/// A label is polled at most this long after its promised time.
+const LATE: SignedDuration = SignedDuration::from_mins(10);
+
+#[derive(Debug, Default)]
+pub struct Checks {
+    wrong: Option<String>,
+    /// Real time until which each label must be polled.
+    promised: BTreeMap<i64, Timestamp>,
+    waits: BTreeMap<i64, SignedDuration>,
+    /// Last real time at which something held up all polls.
+    disturbed_until: Option<Timestamp>,
+    disturbed: bool,
+    /// Real time before which no attempt may be made, by `Retry-After`.
+    held: BTreeMap<SubscriberName, Timestamp>,
+    /// Subscribers that were disabled, or that never accepted a message.
+    pub absent: BTreeSet<&'static str>,
+    /// A list lost events that are no news when they come back.
+    pub lists_changed: bool,
+    /// The daemon died before it recorded a jump of the clock, or before it recorded a request to compare the clock with.
+    pub gaps_lost: bool,
+    began: Option<Timestamp>,
+    /// Real time of the last jump forward.
+    forward_at: Option<Timestamp>,
+    /// A start cannot know that the clock jumped forward in the minute before, so requests look older than they are.
+    quota_unknown: bool,
+    last_success: BTreeMap<SubscriberName, Timestamp>,
+    first_failure: BTreeMap<i64, (Timestamp, usize)>,
+    polled_at: BTreeMap<i64, Timestamp>,
+    calm_since: Option<Timestamp>,
+}
+
+impl Checks {
+    pub fn new(began: Timestamp) -> Self {
+        Self { began: Some(began), ..Self::default() }
+    }
+
+    pub fn wrong(&mut self, text: String) {
+        self.wrong.get_or_insert(text);
+    }
+
+    /// Time passes until `now`.
+    pub fn pass(&mut self, now: Timestamp) {
+        if self.disturbed {
+            self.disturbed_until = Some(now);
+        }
+    }
+
+    /// A label was polled. `wait_ms`: the promised wait until the next poll.
+    pub fn polled(&mut self, row: i64, now: Timestamp, wait_ms: Option<i64>) {
+        self.promise(row, now, SignedDuration::from_millis(wait_ms.unwrap_or(0)));
+        self.polled_at.insert(row, now);
+    }
+
+    pub fn promise(&mut self, row: i64, now: Timestamp, wait: SignedDuration) {
+        self.promised.insert(row, now + wait);
+        self.waits.insert(row, wait);
+    }
+
+    pub fn calm_since(&mut self, now: Timestamp) {
+        self.calm_since = Some(now);
+    }
+
+    pub fn polled_since_calm(&self, row: i64) -> bool {
+        self.polled_at.get(&row).copied() > self.calm_since
+    }
+
+    /// The wall clock jumped: due times are at most one wait away.
+    pub fn jumped(&mut self, seconds: i32, now: Timestamp) {
+        self.held.clear();
+        if seconds > 0 {
+            self.forward_at = Some(now);
+        }
+        if seconds < 0 {
+            for (row, at) in &mut self.promised {
+                *at = (*at).max(now + self.waits[row]);
+            }
+        }
+    }
+
+    /// The daemon starts.
+    pub fn starts(&mut self, now: Timestamp) {
+        let minute = SignedDuration::from_secs(61);
+        self.quota_unknown |= self.forward_at.is_some_and(|at| now.duration_since(at) < minute);
+    }
+
+    /// A subscriber was resumed or moved: its `Retry-After` is void.
+    pub fn released(&mut self, name: &SubscriberName) {
+        self.held.remove(name);
+    }
+
+    /// A poll made messages. None of these can be true before so much real time has passed since the registration.
+    pub fn messages<'a>(&mut self, id: &LabelId, kinds: impl Iterator<Item = &'a str>, now: Timestamp) {
+        let passed = now.duration_since(self.began.unwrap_or(now));
+        for kind in kinds {
+            let least = match kind {
+                "tracking.stalled" => SignedDuration::from_hours(60),
+                "tracking.expired" => SignedDuration::from_hours(24 * 59),
+                "tracking.unavailable" => SignedDuration::from_hours(71),
+                _ => continue,
+            };
+            if passed < least && !self.gaps_lost {
+                self.wrong.get_or_insert(format!("{kind} of {id} after {passed:#} of real time"));
+            }
+        }
+    }
+
+    /// An attempt was recorded.
+    pub fn settled(&mut self, settling: &Settling, settled: &Settled, now: Timestamp) {
+        let name = &settling.subscriber.name;
+        let attempt = &settling.attempt;
+        if let (Some(wait), Some(429 | 503)) = (attempt.retry_after, attempt.outcome.status()) {
+            let until = now + SignedDuration::try_from(wait).unwrap() - SignedDuration::from_secs(60);
+            let held = self.held.entry(name.clone()).or_insert(until);
+            *held = until.max(*held);
+        }
+        let failed = self.first_failure.entry(settling.key).or_insert((now, 0));
+        if settled.next == AfterAttempt::Dead {
+            if settled.health.state != HealthState::Ok {
+                self.wrong.get_or_insert(format!("{} is dead while {name} fails", settling.key));
+            }
+            if failed.1 < settling.subscriber.retry.len() {
+                self.wrong
+                    .get_or_insert(format!("{} to {name} is dead after {} failures", settling.key, failed.1));
+            }
+            if self.last_success.get(name).is_none_or(|at| *at < failed.0) {
+                self.wrong
+                    .get_or_insert(format!("{} to {name} is dead, but no other was accepted", settling.key));
+            }
+            self.absent.extend(NAMES.iter().filter(|known| **known == name.as_str()));
+        }
+        failed.1 += 1;
+        if attempt.outcome.is_accepted() {
+            self.last_success.insert(name.clone(), now);
+        }
+    }
+}
+
+impl World {
+    /// Checks an attempt before it starts.
+    pub fn check_attempt(&mut self, daemon: &Daemon, subscriber: &Subscriber, delivery: &PendingDelivery) {
+        let name = &subscriber.name;
+        let id = &delivery.message.message_id;
+        let in_flight: Vec<_> =
+            daemon.attempts.values().filter(|attempt| attempt.subscriber.name == *name).collect();
+        if in_flight.iter().any(|attempt| attempt.delivery.lane == delivery.lane) {
+            self.checks.wrong(format!("two attempts of the lane of {id} to {name} at once"));
+        }
+        if in_flight.len() >= subscriber.max_in_flight as usize {
+            self.checks.wrong(format!("{} attempts to {name} at once", in_flight.len() + 1));
+        }
+        if self.db.deliveries[&delivery.key].state != State::Pending {
+            self.checks.wrong(format!("{id} to {name} is attempted after it was settled"));
+        }
+        let earlier = self.db.deliveries.values().any(|other| {
+            let known = &other.pending;
+            other.subscriber == *name
+                && other.state == State::Pending
+                && known.lane == delivery.lane
+                && known.place < delivery.place
+        });
+        if earlier {
+            self.checks.wrong(format!("{id} to {name} overtakes another of its lane"));
+        }
+        if self.checks.held.get(name).is_some_and(|until| self.now < *until) {
+            self.checks.wrong(format!("{id} to {name} is attempted before Retry-After has passed"));
+        }
+    }
+
+    /// Checks everything that can be checked at any time.
+    pub fn check(&mut self) -> Result<(), String> {
+        self.checks.disturbed = self.is_disturbed();
+        if self.checks.disturbed {
+            self.checks.disturbed_until = Some(self.now);
+        }
+        if let Some(wrong) = self.checks.wrong.take().or(self.db.wrong.take()) {
+            return Err(wrong);
+        }
+        if let Some(violation) = self.receivers.accepted.violations().first() {
+            return Err(format!("{}: {violation}", violation.kind.as_str()));
+        }
+        let limit = self.account.requests_per_minute as usize;
+        let busiest = self.api.served.busiest().filter(|(_, requests)| *requests > limit);
+        if let Some((_, requests)) = busiest.filter(|_| !self.checks.quota_unknown) {
+            return Err(format!("{requests} requests in 60 s, the limit is {limit}"));
+        }
+        let latest = |row: i64| {
+            let promised = self.checks.promised.get(&row).copied();
+            promised.max(self.checks.disturbed_until).map(|at| at + LATE)
+        };
+        let late = self.polled_labels().find(|row| latest(*row).is_some_and(|at| self.now > at));
+        if let Some(row) = late {
+            let label = &self.db.labels[&row];
+            return Err(format!(
+                "{} is not polled: promised at {:?}, due at {:?} by the wall clock, which is {} ahead",
+                label.key.id,
+                self.checks.promised.get(&row),
+                label.poll_state.next_poll_at,
+                self.skew
+            ));
+        }
+        Ok(())
+    }
+
+    /// Compares the ledgers and the database.
+    pub fn final_audit(&self) -> Result<(), String> {
+        let settled = self.db.deliveries.values().filter(|delivery| delivery.state == State::Delivered);
+        let deliveries = settled.map(|delivery| DeliveryRow {
+            subscriber: delivery.subscriber.to_string(),
+            message_id: delivery.pending.message.message_id.clone(),
+        });
+        let events = self.db.events.iter().flat_map(|(row, events)| {
+            let label_id = self.db.labels[row].key.id.to_string();
+            events.iter().filter(|event| !event.retracted).map(move |event| EventRow {
+                label_id: label_id.clone(),
+                event_id: event.event_id.to_string(),
+                raw: event.raw.to_string(),
+            })
+        });
+        let rows = Rows { deliveries: deliveries.collect(), events: Some(events.collect()) };
+        let follows = [Follows::Events, Follows::Answers, Follows::Events];
+        let complete: Vec<_> =
+            NAMES.into_iter().zip(follows).filter(|(name, _)| !self.checks.absent.contains(name)).collect();
+        let found = ledger::audit(&self.api.served, &self.receivers.accepted, &complete, Some(&rows), None);
+        let dead = |text: &str| {
+            let rows = self.db.deliveries.values().filter(|delivery| delivery.state == State::Dead);
+            rows.into_iter().any(|delivery| text.contains(&delivery.pending.message.message_id))
+        };
+        let found = found.iter().find(|violation| {
+            // A dead message that was accepted without an answer.
+            let about_answer = violation.text.contains("does not have the last answer");
+            // So is the answer about a parcel that was never scanned, if only an alert tells of it.
+            let unscanned = |label: &str| {
+                let known = self.db.labels.values().find(|known| known.key.id.as_str() == label);
+                known.is_some_and(|known| self.db.events.get(&known.row).is_none_or(Vec::is_empty))
+            };
+            let no_news = self.checks.lists_changed || violation.label.as_deref().is_some_and(unscanned);
+            !(violation.kind == ViolationKind::Invented && dead(&violation.text))
+                && !(about_answer && no_news)
+        });
+        let Some(violation) = found else { return Ok(()) };
+        let row =
+            self.db.labels.values().find(|label| Some(label.key.id.as_str()) == violation.label.as_deref());
+        let events = row.and_then(|label| self.db.events.get(&label.row)).into_iter().flatten();
+        let events: Vec<String> = events
+            .map(|event| {
+                let (id, raw) = (event.event_id, &event.raw);
+                format!(
+                    "{id} revision {} off {} retracted {}: {raw}",
+                    event.revision, event.fell_off, event.retracted
+                )
+            })
+            .collect();
+        Err(format!("{}: {violation}\nhistory:\n{}", violation.kind.as_str(), events.join("\n")))
+    }
+
+    /// Describes what is not settled.
+    pub fn unsettled(&self) -> String {
+        let pending = NAMES.map(|name| {
+            let name = SubscriberName::new(name);
+            (name.to_string(), self.db.pending(&name), self.db.healths.get(&name).map(|health| health.state))
+        });
+        let unpolled = self.db.labels.keys().filter(|row| !self.checks.polled_since_calm(**row));
+        let state = self.daemon().map(|daemon| daemon.limiter.state.clone());
+        format!("{pending:?}, labels not polled: {:?}, account: {state:?}", unpolled.collect::<Vec<_>>())
+    }
+}

@@ -1,0 +1,267 @@
+//! Memory of the simulated daemon, and its start and end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use trackpost::domain::clock::{Gaps, Jump, MIN_LOGGED_JUMP};
+use trackpost::domain::delivery::health::Health;
+use trackpost::domain::delivery::outbox::{AttemptKind, MemoryLimit, Outbox, PendingDelivery};
+use trackpost::domain::label::LabelId;
+use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
+use trackpost::domain::polling::account_status::AccountState;
+use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
+use trackpost::domain::polling::budget::Budget;
+use trackpost::domain::polling::label_record::LabelRecord;
+use trackpost::domain::polling::quota::Quota;
+use trackpost::domain::polling::rate_limiter::{AllowedRequest, EndedRequests, RateLimiter};
+use trackpost::domain::polling::schedule::{Entry, LabelTexts, Place, Schedule};
+use trackpost::domain::time::later;
+use trackpost::domain::tracking::reading::Reading;
+use trackpost::store::accounts::AccountRecord;
+use trackpost::store::polls::{PollRecord, UnchangedPoll};
+
+use super::database::Settling;
+use super::world::{Crash, World};
+
+/// A poll in flight.
+pub struct Poll {
+    pub place: Place,
+    pub entry: Entry,
+    pub unwritten: Option<UnchangedPoll>,
+    pub call: AllowedRequest,
+    /// The answer and the real time at which it arrives; `None` until the API has the request.
+    pub reply: Option<(Reading, Timestamp)>,
+}
+
+/// A callback in flight.
+pub struct InFlight {
+    pub subscriber: Arc<Subscriber>,
+    pub delivery: PendingDelivery,
+    pub kind: AttemptKind,
+    pub probe: bool,
+    pub started_at: Timestamp,
+    pub reply: Option<(super::outside::HookReply, Timestamp)>,
+    /// Waits for its record.
+    pub ended: bool,
+}
+
+/// A write that waits for the next commit.
+pub enum Job {
+    Poll { record: Box<PollRecord>, label: Box<LabelRecord>, id: u64 },
+    Flush { unchanged: Vec<UnchangedPoll>, ended: Vec<EndedRequests>, share: Option<AdaptiveLimit> },
+    Settle { settling: Box<Settling>, id: u64 },
+    Account(Box<AccountRecord>),
+}
+
+pub struct Courier {
+    pub subscriber: Arc<Subscriber>,
+    pub outbox: Outbox,
+    pub inbox: Vec<PendingDelivery>,
+    pub stale: bool,
+    pub health: Option<Health>,
+    pub first_in_a_row: usize,
+    pub stepped_at: Option<Timestamp>,
+    /// The configuration has changed: it ends with its attempts in flight.
+    pub leaves: bool,
+    /// Real time of the next step.
+    pub wake: Timestamp,
+}
+
+impl Courier {
+    pub fn new(subscriber: Arc<Subscriber>, memory: usize, real: Timestamp) -> Self {
+        let limit = MemoryLimit { deliveries: memory, bytes: usize::MAX };
+        Self {
+            subscriber,
+            outbox: Outbox::new(limit),
+            inbox: Vec::new(),
+            stale: true,
+            health: None,
+            first_in_a_row: 0,
+            stepped_at: None,
+            leaves: false,
+            wake: real,
+        }
+    }
+}
+
+pub struct Daemon {
+    /// Skew of the wall clock at the start, and as of the last reading.
+    first_skew: SignedDuration,
+    last_skew: SignedDuration,
+    pub gaps: Gaps,
+    /// Real time at which the janitor records the gaps.
+    pub gaps_due: Option<Timestamp>,
+    pub limiter: RateLimiter,
+    pub schedule: Schedule,
+    pub batch: HashMap<i64, UnchangedPoll>,
+    pub batch_since: Option<Timestamp>,
+    pub polls: BTreeMap<u64, Poll>,
+    pub came_back: bool,
+    pub compared_at: Option<Timestamp>,
+    pub stepped_at: Option<Timestamp>,
+    /// Registry version that the schedule has.
+    pub version: i64,
+    pub attempts: BTreeMap<u64, InFlight>,
+    pub couriers: BTreeMap<SubscriberName, Courier>,
+    pub jobs: Vec<Job>,
+    /// Real time of the next commit.
+    pub commit_at: Option<Timestamp>,
+    /// Real time of the poller's next step.
+    pub wake: Timestamp,
+}
+
+impl Daemon {
+    /// Opens the database, as `AccountAccess::open` and the poller do.
+    pub fn start(world: &mut World) -> Result<Self, Crash> {
+        let now = world.wall();
+        let mut gaps = world.db.gaps.clone();
+        let last_request_at =
+            world.db.requests.last_key_value().map(|(second, _)| Timestamp::from_second(*second).unwrap());
+        if let Some(at) = last_request_at {
+            let away = now.duration_since(at);
+            if away >= SignedDuration::from_hours(1) || away <= -MIN_LOGGED_JUMP {
+                gaps.add_jump(Jump { from: at, to: now });
+            }
+        }
+        let mut state = world.db.account.clone().unwrap_or_else(|| AccountState::new(now));
+        world.commit_now(|db| {
+            let reserved = std::mem::take(&mut db.reserved);
+            if reserved > 0 {
+                *db.requests.entry(now.as_second()).or_default() += reserved as usize;
+            }
+        })?;
+        let hour_ago = now.as_second() - 3_600;
+        let over = |second: i64| Timestamp::from_second(second + 1).unwrap().min(now);
+        let lately = world.db.requests.range(hour_ago + 1..);
+        let lately: Vec<(Timestamp, usize)> =
+            lately.map(|(second, requests)| (over(*second), *requests)).collect();
+        let share = world.db.share;
+        let ended_at = last_request_at.max(share.throttled_at).filter(|at| *at > now);
+        if let (Some(until), Some(ended_at)) = (&mut state.throttled_until, ended_at)
+            && share.throttled_at.is_none_or(|at| at > now)
+        {
+            *until = later(now, until.duration_since(ended_at));
+        }
+        state.shorten_waits(now);
+        let per_minute = world.account.requests_per_minute;
+        let count = lately.iter().map(|(_, requests)| *requests as u64).sum();
+        let quota = Quota::new(per_minute).with_used(lately);
+        let limiter =
+            RateLimiter::new(quota, Budget::new(0, count, count, now), share, state, per_minute, 0.0);
+        let mut daemon = Self {
+            first_skew: world.skew,
+            last_skew: world.skew,
+            gaps_due: Some(world.now),
+            gaps,
+            limiter,
+            schedule: Schedule::default(),
+            batch: HashMap::new(),
+            batch_since: None,
+            polls: BTreeMap::new(),
+            came_back: false,
+            compared_at: None,
+            stepped_at: None,
+            version: world.db.registry,
+            attempts: BTreeMap::new(),
+            couriers: BTreeMap::new(),
+            jobs: Vec::new(),
+            commit_at: None,
+            wake: world.now,
+        };
+        for (carrier, until) in world.db.held.iter().filter(|(_, until)| **until > now) {
+            daemon.schedule.hold(carrier, (*until).min(later(now, SignedDuration::from_hours(24))));
+        }
+        world.commit_now(|db| db.pull_in_labels(now))?;
+        for label in world.db.labels.values() {
+            daemon.put(world, label, now);
+        }
+        daemon.follow_subscribers(world);
+        Ok(daemon)
+    }
+
+    /// Skew of the wall clock since the start.
+    pub fn skew(&self, world: &World) -> SignedDuration {
+        world.skew - self.first_skew
+    }
+
+    pub fn start_skew(&self) -> SignedDuration {
+        self.first_skew
+    }
+
+    /// Compares the clocks, as `clock::now` does.
+    pub fn read_clock(&mut self, world: &World) {
+        let jumped = world.skew - self.last_skew;
+        self.last_skew = world.skew;
+        if jumped.abs() >= SignedDuration::from_secs(1) {
+            let now = world.wall();
+            self.gaps.add_jump(Jump { from: now - jumped, to: now });
+            self.gaps_due = Some(world.now + SignedDuration::from_secs(2));
+        }
+    }
+
+    pub fn put(&mut self, world: &World, label: &LabelRecord, now: Timestamp) {
+        let alert_at = world.policy.alerts.due_at(&label.poll_state, label);
+        let names = LabelTexts {
+            id: &label.key.id,
+            carrier: label.poll_state.carrier_code.as_deref(),
+            service: None,
+        };
+        self.schedule.put(&label.schedule_input(alert_at), names, now);
+    }
+
+    /// Starts a courier for each subscriber; couriers of others end.
+    pub fn follow_subscribers(&mut self, world: &World) {
+        for courier in self.couriers.values_mut() {
+            courier.leaves |= !world
+                .policy
+                .subscribers
+                .iter()
+                .any(|subscriber| *subscriber == *courier.subscriber && subscriber.enabled);
+            courier.wake = world.now;
+        }
+        let busy =
+            |name: &SubscriberName| self.attempts.values().any(|attempt| attempt.subscriber.name == *name);
+        let ended: Vec<SubscriberName> = self
+            .couriers
+            .values()
+            .filter(|courier| courier.leaves)
+            .map(|courier| courier.subscriber.name.clone())
+            .filter(|name| !busy(name))
+            .collect();
+        ended.iter().for_each(|name| drop(self.couriers.remove(name)));
+        for subscriber in world.policy.subscribers.iter().filter(|subscriber| subscriber.enabled) {
+            let new = || Courier::new(Arc::new(subscriber.clone()), world.memory, world.now);
+            self.couriers.entry(subscriber.name.clone()).or_insert_with(new);
+        }
+    }
+
+    /// Queues a write. All that have arrived are committed together.
+    pub fn write(&mut self, world: &mut World, job: Job) {
+        self.jobs.push(job);
+        let takes = world.commit_takes();
+        self.commit_at.get_or_insert(world.now + takes);
+    }
+
+    pub fn is_flushing(&self) -> bool {
+        self.jobs.iter().any(|job| matches!(job, Job::Flush { .. }))
+    }
+
+    /// Real time of the next event.
+    pub fn next(&self, world: &World) -> Timestamp {
+        let ends = self.polls.values().filter_map(|poll| poll.reply.as_ref().map(|(_, at)| *at));
+        let attempts = self.attempts.values().filter(|attempt| !attempt.ended);
+        let attempts = attempts.filter_map(|attempt| attempt.reply.as_ref().map(|(_, at)| *at));
+        let couriers = self.couriers.values().map(|courier| courier.wake);
+        let batch = self.batch_since.filter(|_| !self.is_flushing());
+        let batch = batch.map(|since| world.real(since + SignedDuration::from_secs(1)));
+        let rest = [Some(self.wake), self.commit_at, self.gaps_due, batch].into_iter().flatten();
+        ends.chain(attempts).chain(couriers).chain(rest).min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// The number of the label of a place.
+    pub fn number(&self, world: &World, place: Place) -> usize {
+        let id: LabelId = self.schedule.id(place);
+        world.api.ids.iter().position(|known| *known == id).expect("only known labels are registered")
+    }
+}

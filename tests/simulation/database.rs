@@ -1,0 +1,379 @@
+//! The committed state: what the database holds, with the effects of the store's transactions.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use trackpost::domain::clock::Gaps;
+use trackpost::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
+use trackpost::domain::delivery::outbox::{LoadedDeliveries, MessageContent, NotLoaded, PendingDelivery};
+use trackpost::domain::delivery::outcome::{AfterAttempt, Attempt, DeliverySchedule, HastenedBy};
+use trackpost::domain::label::{LabelId, LabelState};
+use trackpost::domain::messages::fan_out::{self, PlannedDelivery};
+use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
+use trackpost::domain::messages::{Message, MessageType, SystemSubject, repeated_id, subscriber_message};
+use trackpost::domain::polling::account_status::{AccountChange, AccountState};
+use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
+use trackpost::domain::polling::label_record::LabelRecord;
+use trackpost::domain::polling::rate_limiter::EndedRequests;
+use trackpost::domain::tracking::matching::KnownEvent;
+use trackpost::store::accounts::AccountRecord;
+use trackpost::store::polls::{PollRecord, UnchangedPoll};
+
+/// A new delivery and its subscriber.
+pub type New = (SubscriberName, PendingDelivery);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Pending,
+    Delivered,
+    Dead,
+}
+
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub subscriber: SubscriberName,
+    pub state: State,
+    pub pending: PendingDelivery,
+}
+
+/// A removed label: when, and its state and schedule before.
+pub type Retired = (Timestamp, LabelState, Option<Timestamp>);
+
+#[derive(Debug, Default)]
+pub struct Database {
+    pub labels: BTreeMap<i64, LabelRecord>,
+    pub(super) retired: BTreeMap<i64, Retired>,
+    pub events: BTreeMap<i64, Vec<KnownEvent>>,
+    pub message_ids: HashSet<String>,
+    pub deliveries: BTreeMap<i64, Delivery>,
+    pub healths: BTreeMap<SubscriberName, Health>,
+    pub account: Option<AccountState>,
+    pub reserved: u32,
+    pub requests: BTreeMap<i64, usize>,
+    pub share: AdaptiveLimit,
+    pub held: BTreeMap<String, Timestamp>,
+    pub registry: i64,
+    pub gaps: Gaps,
+    subjects: Vec<SystemSubject>,
+    messages: i64,
+    /// A violation found while writing.
+    pub wrong: Option<String>,
+}
+
+/// An attempt to record.
+#[derive(Debug)]
+pub struct Settling {
+    pub subscriber: Arc<Subscriber>,
+    pub key: i64,
+    pub attempt: Attempt,
+    pub probe: bool,
+    pub jitter: f64,
+    pub at: Timestamp,
+}
+
+/// A recorded attempt.
+#[derive(Debug)]
+pub struct Settled {
+    pub next: AfterAttempt,
+    pub change: Option<HealthChange>,
+    pub pending: Option<(u32, DeliverySchedule)>,
+    pub health: Health,
+}
+
+impl Database {
+    pub fn count(&mut self, ended: &[EndedRequests], share: Option<AdaptiveLimit>) {
+        for ended in ended {
+            *self.requests.entry(ended.at.as_second()).or_default() += ended.requests as usize;
+            self.reserved = self.reserved.saturating_sub(ended.requests);
+        }
+        self.share = share.unwrap_or(self.share);
+    }
+
+    pub fn write_unchanged(&mut self, polls: impl IntoIterator<Item = UnchangedPoll>) {
+        for poll in polls {
+            if let Some(label) = self.labels.get_mut(&poll.row).filter(|label| label.version == poll.version)
+            {
+                poll.apply(&mut label.poll_state);
+            }
+        }
+    }
+
+    /// Writes a poll; `None` if the registry changed the label meanwhile.
+    pub fn record_poll(&mut self, mut record: PollRecord) -> (bool, Vec<New>) {
+        let mut new = Vec::new();
+        for message in &mut record.messages {
+            let first = message.id.clone();
+            for repetition in 1.. {
+                if !self.message_ids.contains(&message.id) {
+                    break;
+                }
+                message.id = repeated_id(&first, repetition);
+            }
+        }
+        let known = self.labels.get_mut(&record.row).filter(|label| label.version == record.version);
+        let done = known.is_some();
+        if let Some(label) = known {
+            let last = label.poll_state.last_seq;
+            label.poll_state = record.poll_state.clone();
+            label.recent_polls = record.recent_polls.clone();
+            let label = (record.row, label.key.id.clone());
+            self.write_events(&record);
+            let mut before = last;
+            for message in &record.messages {
+                let seq = message.seq.unwrap_or_default();
+                if seq <= before {
+                    self.wrong = Some(format!("seq {seq} of {} comes after {before}", label.1));
+                }
+                before = seq;
+            }
+            new.extend(self.write_messages(&record.messages, &record.deliveries, Some(&label)));
+        }
+        if let Some(account) = &record.account {
+            new.extend(self.write_account(account));
+        }
+        (done, new)
+    }
+
+    fn write_events(&mut self, record: &PollRecord) {
+        let events = self.events.entry(record.row).or_default();
+        if events.len() != record.known_events {
+            self.wrong = Some(format!("{} was planned with another history", record.label_id));
+        }
+        for update in &record.events.updated {
+            let known = events.iter_mut().find(|event| event.event_id == update.record.event_id);
+            known.into_iter().for_each(|known| *known = update.record.clone());
+        }
+        for event in &record.events.added {
+            if events.iter().any(|known| known.event_id == event.event_id) {
+                self.wrong = Some(format!("{} has the event {} twice", record.label_id, event.event_id));
+            }
+            events.push(event.clone());
+        }
+    }
+
+    pub fn write_account(&mut self, record: &AccountRecord) -> Vec<New> {
+        let state = &record.state;
+        self.account = Some(AccountState {
+            status: state.status,
+            since: state.since,
+            probes: state.probes,
+            probe_at: state.probe_at,
+            throttled_until: state.throttled_until,
+            detail: state.detail.clone(),
+            ..AccountState::new(record.now)
+        });
+        if record.change == Some(AccountChange::CameBack) {
+            for label in self.labels.values_mut().map(|label| &mut label.poll_state) {
+                if label.state == LabelState::Active && label.failures > 0 {
+                    (label.failures, label.failing_since) = (0, None);
+                    label.next_poll_at = label.next_poll_at.map(|at| at.min(record.now));
+                }
+            }
+        }
+        self.write_messages(&record.messages, &record.deliveries, None)
+    }
+
+    fn write_messages(
+        &mut self,
+        messages: &[Message],
+        deliveries: &[PlannedDelivery],
+        label: Option<&(i64, LabelId)>,
+    ) -> Vec<New> {
+        let mut written = Vec::new();
+        for message in messages {
+            self.messages += 1;
+            if !self.message_ids.insert(message.id.clone()) {
+                self.wrong = Some(format!("{} ({}) exists already", message.id, message.kind.as_str()));
+            }
+            let lane = match (&message.subject, label) {
+                (Some(subject), _) => {
+                    let place = self.subjects.iter().position(|known| known == subject);
+                    let place = place.unwrap_or_else(|| {
+                        self.subjects.push(subject.clone());
+                        self.subjects.len() - 1
+                    });
+                    -1 - place as i64
+                }
+                (None, Some((row, _))) => *row,
+                (None, None) => continue,
+            };
+            let content = MessageContent {
+                message_id: message.id.clone(),
+                kind: message.kind.as_str().to_owned(),
+                label_id: label.map(|(_, id)| id.to_string()),
+                seq: message.seq,
+                body: message.body.clone(),
+                resource_url: message.resource_url.clone(),
+            };
+            written.push((Arc::new(content), lane, message.seq.unwrap_or(self.messages), message.created_at));
+        }
+        let mut new = Vec::new();
+        for planned in deliveries {
+            let (content, lane, place, at) = &written[planned.message];
+            let key = self.deliveries.len() as i64 + 1;
+            let pending = PendingDelivery {
+                key,
+                message: Arc::clone(content),
+                format: planned.format,
+                lane: Some(*lane),
+                place: *place,
+                attempts: 0,
+                schedule: DeliverySchedule::first(*at),
+            };
+            let subscriber = planned.subscriber.clone();
+            new.push((subscriber.clone(), pending.clone()));
+            self.deliveries.insert(key, Delivery { subscriber, state: State::Pending, pending });
+        }
+        new
+    }
+
+    /// Decides and writes the result of an attempt.
+    pub fn settle(&mut self, settling: &Settling, audience: &[Subscriber]) -> (Settled, Vec<New>) {
+        let name = &settling.subscriber.name;
+        let mut health = self.healths.get(name).cloned().unwrap_or_default();
+        if health.url_digest.is_none() {
+            health.set_url(&settling.subscriber.url_digest(), settling.at);
+        }
+        let delivery = &self.deliveries[&settling.key];
+        let was_pending = delivery.state == State::Pending;
+        let finished = FinishedAttempt {
+            delivery: settling.key,
+            progress: delivery.pending.schedule.progress,
+            attempt: &settling.attempt,
+            probe: settling.probe,
+            schedule: &settling.subscriber.retry,
+            max_in_flight: settling.subscriber.max_in_flight,
+            jitter: settling.jitter,
+        };
+        let episode_at = health.episode_at;
+        let (decision, change) = health.record(&finished, settling.at);
+        let mut pending = None;
+        let mut new = Vec::new();
+        let row = self.deliveries.get_mut(&settling.key).expect("deliveries are not pruned");
+        row.pending.attempts += 1;
+        if was_pending {
+            row.pending.schedule.progress = decision.progress;
+            match decision.next {
+                AfterAttempt::Delivered => row.state = State::Delivered,
+                AfterAttempt::Dead => row.state = State::Dead,
+                AfterAttempt::Retry(next) => {
+                    let (progress, asked_until) = (decision.progress, decision.asked_until);
+                    row.pending.schedule = DeliverySchedule { next, progress, asked_until };
+                    pending = Some((row.pending.attempts, row.pending.schedule));
+                }
+            }
+        }
+        if let Some(change) = change {
+            let episode_at = episode_at.or(health.episode_at).unwrap_or(settling.at);
+            new = self.follow(settling, change, &health, episode_at, audience);
+        }
+        self.healths.insert(name.clone(), health.clone());
+        (Settled { next: decision.next, change, pending, health }, new)
+    }
+
+    fn follow(
+        &mut self,
+        settling: &Settling,
+        change: HealthChange,
+        health: &Health,
+        episode_at: Timestamp,
+        audience: &[Subscriber],
+    ) -> Vec<New> {
+        let (name, now) = (&settling.subscriber.name, settling.at);
+        let (by, kind) = match change {
+            HealthChange::Failing => (HastenedBy::Failing, Some(MessageType::SubscriberFailing)),
+            HealthChange::Paused => (HastenedBy::Failing, None),
+            HealthChange::Recovered => (HastenedBy::Recovery, Some(MessageType::SubscriberRecovered)),
+        };
+        self.reschedule(name, |key, schedule| {
+            if key != settling.key {
+                schedule.hasten(by, now);
+            }
+        });
+        let Some(kind) = kind else { return Vec::new() };
+        let (state, reason) = (health.state.as_str(), health.reason.map(|reason| reason.as_str()));
+        let message =
+            subscriber_message(kind, name, state, reason, health.detail.as_deref(), episode_at, now);
+        let messages = [message];
+        let deliveries = fan_out::of_system(&messages, None, audience);
+        self.write_messages(&messages, &deliveries, None)
+    }
+
+    pub fn reschedule(&mut self, name: &SubscriberName, change: impl Fn(i64, &mut DeliverySchedule)) {
+        for (key, delivery) in &mut self.deliveries {
+            if delivery.subscriber == *name && delivery.state == State::Pending {
+                change(*key, &mut delivery.pending.schedule);
+            }
+        }
+    }
+
+    pub fn pull_in(&mut self, name: &SubscriberName, by: Option<SignedDuration>, now: Timestamp) {
+        let mut by = by;
+        if let Some(health) = self.healths.get_mut(name) {
+            by = by.or(health.ahead_of(now));
+            health.shorten_waits(now);
+        }
+        self.reschedule(name, |_, schedule| {
+            schedule.shorten_waits(by, now);
+        });
+    }
+
+    pub fn record_url(&mut self, name: &SubscriberName, digest: &str, now: Timestamp) {
+        let health = self.healths.entry(name.clone()).or_default();
+        if health.set_url(digest, now) {
+            self.reschedule(name, |_, schedule| {
+                schedule.forget_receiver();
+                schedule.hasten(HastenedBy::UrlChanged, now);
+            });
+        }
+    }
+
+    fn of<'a>(&'a self, name: &'a SubscriberName) -> impl Iterator<Item = &'a PendingDelivery> {
+        let pending = |delivery: &&Delivery| delivery.state == State::Pending && delivery.subscriber == *name;
+        self.deliveries.values().filter(pending).map(|delivery| &delivery.pending)
+    }
+
+    pub fn pending(&self, name: &SubscriberName) -> usize {
+        self.of(name).count()
+    }
+
+    /// The first deliveries of a lane, and whether there may be more.
+    pub fn read_lane(&self, name: &SubscriberName, lane: i64) -> (Vec<PendingDelivery>, bool) {
+        const PER_LANE: usize = 2;
+        let mut all: Vec<_> = self.of(name).filter(|delivery| delivery.lane == Some(lane)).cloned().collect();
+        all.sort_by_key(|delivery| delivery.place);
+        all.truncate(PER_LANE);
+        let more = all.len() == PER_LANE;
+        (all, more)
+    }
+
+    /// Reads the outbox as the store does.
+    pub fn read_outbox(&self, name: &SubscriberName, limit: usize, most: usize) -> LoadedDeliveries {
+        if self.of(name).count() <= limit {
+            return LoadedDeliveries { deliveries: self.of(name).cloned().collect(), not_loaded: None };
+        }
+        let mut heads: BTreeMap<i64, &PendingDelivery> = BTreeMap::new();
+        for delivery in self.of(name) {
+            let head = heads.entry(delivery.lane.unwrap_or_default()).or_insert(delivery);
+            if delivery.place < head.place {
+                *head = delivery;
+            }
+        }
+        let mut not_loaded = NotLoaded::default();
+        let mut lanes = Vec::new();
+        for retry in [false, true] {
+            let mut chosen: Vec<_> = heads.iter().filter(|(_, head)| (head.attempts > 0) == retry).collect();
+            chosen.sort_by_key(|(_, head)| (head.schedule.next.at, head.key));
+            let newest = chosen.last().copied().filter(|_| !retry);
+            let cut = chosen.get(most - 1).map(|(_, head)| head.schedule.next.at);
+            chosen.truncate(most);
+            lanes.extend(chosen.into_iter().chain(newest).map(|(lane, _)| *lane));
+            *if retry { &mut not_loaded.retries_after } else { &mut not_loaded.first_after } = cut;
+        }
+        lanes.sort_unstable();
+        lanes.dedup();
+        let deliveries = lanes.iter().flat_map(|lane| self.read_lane(name, *lane).0).collect();
+        LoadedDeliveries { deliveries, not_loaded: Some(not_loaded) }
+    }
+}

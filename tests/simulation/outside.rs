@@ -1,0 +1,298 @@
+//! The outside: the API with its parcels, and the receivers. Both live in real time and keep the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use fastrand::Rng;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use trackpost::domain::delivery::outbox::PendingDelivery;
+use trackpost::domain::delivery::outcome::Outcome;
+use trackpost::domain::digest;
+use trackpost::domain::label::LabelId;
+use trackpost::domain::messages::envelope;
+use trackpost::domain::polling::schedule::prefix;
+use trackpost::domain::tracking::Tracking;
+use trackpost::domain::tracking::reading::Reading;
+use trackpost::sandbox::ledger::{Accepted, Served};
+use trackpost::sandbox::{Carrier, JourneyKind, Parcel, ReceivedCallback, Verified};
+
+use super::script::{ApiMode, ListChange, ReceiverMode};
+
+/// The names of [`Carrier::ALL`] in answers.
+const CARRIERS: [&str; 3] = ["ups", "fedex_walleted", "stamps_com"];
+
+/// Changes of a label's list.
+#[derive(Debug, Default)]
+struct List {
+    without: BTreeSet<usize>,
+    newest: Option<usize>,
+    empty: bool,
+    reversed: bool,
+    spelled: bool,
+    /// Revisions of events, by their number from the oldest.
+    revised: BTreeMap<usize, u32>,
+}
+
+pub struct Api {
+    pub ids: Vec<LabelId>,
+    parcels: Vec<Parcel>,
+    carriers: Vec<usize>,
+    lists: Vec<List>,
+    start: Timestamp,
+    mode: Option<(ApiMode, u8, Timestamp)>,
+    refused: BTreeMap<usize, Timestamp>,
+    pub served: Served,
+}
+
+/// An answer and the seconds that it takes.
+pub struct Reply {
+    pub reading: Reading,
+    pub takes: Duration,
+}
+
+impl Api {
+    pub fn new(parcels: &[(usize, usize)], seed: u64, start: Timestamp) -> Self {
+        let ids: Vec<LabelId> = (1..=parcels.len() as u64).map(LabelId::numbered).collect();
+        let carriers = parcels.iter().map(|(_, carrier)| *carrier).collect();
+        let parcels = parcels.iter().zip(&ids).map(|((journey, carrier), id)| {
+            Parcel::on(JourneyKind::ALL[*journey], Carrier::ALL[*carrier], id, seed, start)
+        });
+        let parcels: Vec<Parcel> = parcels.collect();
+        let lists = parcels.iter().map(|_| List::default()).collect();
+        let (refused, served) = (BTreeMap::new(), Served::default());
+        Self { ids, parcels, carriers, lists, start, mode: None, refused, served }
+    }
+
+    pub fn set_mode(&mut self, mode: ApiMode, percent: u8, until: Timestamp) {
+        self.mode = Some((mode, percent, until));
+    }
+
+    pub fn refuse(&mut self, label: usize, until: Timestamp) {
+        self.refused.insert(label, until);
+    }
+
+    pub fn is_disturbed(&self, now: Timestamp) -> bool {
+        self.mode.as_ref().is_some_and(|(_, _, until)| *until > now)
+    }
+
+    /// Ends all faults.
+    pub fn heal(&mut self) {
+        self.mode = None;
+        self.refused.clear();
+        for list in &mut self.lists {
+            *list = List { revised: std::mem::take(&mut list.revised), ..List::default() };
+        }
+    }
+
+    pub fn change(&mut self, label: usize, change: &ListChange) {
+        // An event that is revised while it is not listed cannot be told from a new one.
+        let cut = matches!(change, ListChange::Without(_) | ListChange::Newest(_) | ListChange::Empty);
+        if cut && self.parcels[label].journey() == JourneyKind::Revised {
+            return;
+        }
+        let list = &mut self.lists[label];
+        match change {
+            ListChange::Without(event) => drop(list.without.insert(*event)),
+            ListChange::Newest(events) => list.newest = Some(*events),
+            ListChange::Empty => list.empty = true,
+            ListChange::Reversed => list.reversed = true,
+            ListChange::Spelled => list.spelled = true,
+            ListChange::Revise(event) => *list.revised.entry(*event).or_default() += 1,
+            ListChange::Restore => {
+                *list = List { revised: std::mem::take(&mut list.revised), ..List::default() };
+            }
+        }
+    }
+
+    /// Answers a request at `now`. `last`: digest of the last answer that the client knows.
+    pub fn answer(&mut self, label: usize, last: Option<u64>, now: Timestamp, rng: &mut Rng) -> Reply {
+        self.served.requested("key", now);
+        let mode = self.mode.as_ref().filter(|(_, percent, until)| now < *until && rng.u8(0..100) < *percent);
+        let mode = mode.map(|(mode, ..)| mode.clone());
+        let takes = Duration::from_millis(rng.u64(20..1_500));
+        let detail = || "simulated".to_owned();
+        let reading = match mode {
+            Some(ApiMode::ServerError) => Reading::ServerError { status: 502 },
+            Some(ApiMode::Garbled) => Reading::Garbled { status: 200, detail: detail() },
+            Some(ApiMode::Unauthorized) => Reading::Unauthorized { status: 401, detail: detail() },
+            Some(ApiMode::WrongEndpoint) => Reading::WrongEndpoint { status: Some(404), url: detail(), detail: detail() },
+            Some(ApiMode::Refuses) => Reading::Refused { status: 403, detail: detail() },
+            Some(ApiMode::Throttles(seconds)) => {
+                let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
+                Reading::Throttled { retry_after }
+            }
+            Some(ApiMode::CarrierThrottles { named, seconds }) => Reading::CarrierThrottled {
+                carrier: named.then(|| CARRIERS[self.carriers[label]].to_owned()),
+                retry_after: Some(Duration::from_secs(seconds.into())),
+            },
+            Some(ApiMode::Hangs) => {
+                return Reply { reading: Reading::TimedOut, takes: Duration::from_secs(30) };
+            }
+            Some(ApiMode::NoConnection) => Reading::NoConnection { detail: detail() },
+            Some(ApiMode::Shortage) => Reading::OurFault { detail: detail() },
+            Some(ApiMode::Late(seconds)) if seconds >= 30 => {
+                self.body(label, now);
+                return Reply { reading: Reading::TimedOut, takes: Duration::from_secs(30) };
+            }
+            Some(ApiMode::Late(seconds)) => {
+                let reading = self.read(label, last, now);
+                return Reply { reading, takes: Duration::from_secs(seconds.into()) };
+            }
+            None if self.refused.get(&label).is_some_and(|until| now < *until) => {
+                Reading::Refused { status: 404, detail: format!("no label {label}") }
+            }
+            None => self.read(label, last, now),
+        };
+        Reply { reading, takes }
+    }
+
+    fn read(&mut self, label: usize, last: Option<u64>, now: Timestamp) -> Reading {
+        let body = self.body(label, now);
+        let digest = digest::of_bytes(&body);
+        if last == Some(prefix(&digest)) {
+            return Reading::SameBytes;
+        }
+        match Tracking::parse(&body) {
+            Ok(tracking) => Reading::Answer { tracking: Box::new(tracking), digest },
+            Err(error) => Reading::Garbled { status: 200, detail: error.to_string() },
+        }
+    }
+
+    fn body(&mut self, label: usize, now: Timestamp) -> Bytes {
+        let elapsed = Duration::try_from(now.duration_since(self.start)).unwrap_or_default();
+        let body = self.lists[label].apply(self.parcels[label].answer(elapsed));
+        self.served.record_answer(self.ids[label].as_str(), &body);
+        body
+    }
+}
+
+impl List {
+    fn apply(&self, body: Bytes) -> Bytes {
+        let Self { without, newest, empty, reversed, spelled, revised } = self;
+        let plain = without.is_empty() && newest.is_none() && revised.is_empty();
+        if plain && !(*empty || *reversed || *spelled) {
+            return body;
+        }
+        let mut answer: Value = serde_json::from_slice(&body).expect("the parcel's answer is JSON");
+        let Some(events) = answer["events"].as_array_mut() else { return body };
+        let all = std::mem::take(events);
+        let count = all.len();
+        for (place, mut event) in all.into_iter().enumerate() {
+            let number = count - 1 - place;
+            if let Some(revision) = revised.get(&number) {
+                event["company_name"] = format!("Hub {revision}").into();
+            }
+            if *spelled {
+                let fields = event.as_object_mut().expect("an event is an object");
+                for value in fields.values_mut().filter(|value| value.is_null()) {
+                    *value = "".into();
+                }
+            }
+            let kept = newest.is_none_or(|newest| place < newest);
+            if kept && !*empty && (place == 0 || !without.contains(&place)) {
+                events.push(event);
+            }
+        }
+        if *reversed {
+            events.reverse();
+        }
+        serde_json::to_vec(&answer).expect("a value").into()
+    }
+}
+
+#[derive(Default)]
+pub struct Receivers {
+    modes: BTreeMap<String, (ReceiverMode, Timestamp)>,
+    requests: usize,
+    pub accepted: Accepted,
+    /// Ids that a subscriber got with a 2xx.
+    pub got: BTreeSet<(String, String)>,
+}
+
+pub struct HookReply {
+    pub outcome: Outcome,
+    pub retry_after: Option<Duration>,
+    pub takes: Duration,
+}
+
+/// Time limit of a callback.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+impl Receivers {
+    pub fn set_mode(&mut self, subscriber: &str, mode: ReceiverMode, until: Timestamp) {
+        self.modes.insert(subscriber.to_owned(), (mode, until));
+    }
+
+    pub fn heal(&mut self) {
+        self.modes.clear();
+    }
+
+    pub fn receive(
+        &mut self,
+        subscriber: &str,
+        delivery: &PendingDelivery,
+        now: Timestamp,
+        rng: &mut Rng,
+    ) -> HookReply {
+        self.requests += 1;
+        let takes = Duration::from_millis(rng.u64(1..400));
+        let mode = self.modes.get(subscriber).filter(|(_, until)| now < *until).map(|(mode, _)| mode.clone());
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let refused = |status| (Outcome::Refused { status }, None, takes);
+        let (outcome, retry_after, takes) = match mode {
+            Some(ReceiverMode::Fails { outcome, seconds: takes }) => (outcome, None, seconds(takes)),
+            Some(ReceiverMode::Throttles { status, seconds: wait }) => {
+                (Outcome::Refused { status }, Some(seconds(wait)), takes)
+            }
+            Some(ReceiverMode::RefusesSome) if delivery.lane.unwrap_or_default() % 2 == 1 => refused(422),
+            Some(ReceiverMode::AcceptsAndResets) => (Outcome::Reset, None, takes),
+            Some(ReceiverMode::Slow(takes)) => (Outcome::Accepted { status: 200 }, None, seconds(takes)),
+            Some(ReceiverMode::Flaky) if self.requests.is_multiple_of(3) => refused(500),
+            _ => (Outcome::Accepted { status: 200 }, None, takes),
+        };
+        let accepts_unheard = matches!(
+            self.modes.get(subscriber),
+            Some((ReceiverMode::AcceptsAndResets, until)) if now < *until
+        );
+        self.record(subscriber, delivery, outcome.is_accepted() || accepts_unheard, now);
+        if takes >= TIMEOUT {
+            return HookReply {
+                outcome: Outcome::TimedOut { connected: true },
+                retry_after: None,
+                takes: TIMEOUT,
+            };
+        }
+        HookReply { outcome, retry_after, takes }
+    }
+
+    fn record(&mut self, subscriber: &str, delivery: &PendingDelivery, accepts: bool, now: Timestamp) {
+        let message = &delivery.message;
+        let body = envelope::render(delivery.format, &message.body, message.resource_url.as_deref());
+        let callback = ReceivedCallback {
+            at: now,
+            path: format!("/{subscriber}"),
+            headers: HeaderMap::new(),
+            body: body.expect("a stored message can be rendered").into(),
+            verified: Verified::Unchecked,
+            message_id: Some(message.message_id.clone()),
+            label_id: message.label_id.clone(),
+            seq: message.seq.and_then(|seq| u64::try_from(seq).ok()),
+            kind: Some(message.kind.clone()),
+            attempt: Some(delivery.attempts + 1),
+            answered: None,
+        };
+        self.accepted.received(&callback);
+        self.accepted.record_answer(&callback, if accepts { 200 } else { 500 });
+        if accepts {
+            self.got.insert((subscriber.to_owned(), message.message_id.clone()));
+        }
+    }
+}
+
+/// A span of `seconds` after `at`.
+pub fn after(at: Timestamp, seconds: u32) -> Timestamp {
+    at + SignedDuration::from_secs(seconds.into())
+}

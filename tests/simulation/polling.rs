@@ -1,0 +1,255 @@
+//! The simulated poller: the loop of `workers::poller` with the same decisions, over the database in memory.
+
+use jiff::{SignedDuration, Timestamp};
+use trackpost::domain::clock::set_back_by;
+use trackpost::domain::messages::{MessageType, account_message, fan_out};
+use trackpost::domain::polling::account_status::AccountChange;
+use trackpost::domain::polling::learning::LearnedRates;
+use trackpost::domain::polling::poll::{self, PollContext, UnchangedPlan};
+use trackpost::domain::polling::rate_limiter::{Demand, Denied, RequestKind};
+use trackpost::domain::polling::schedule::Place;
+use trackpost::domain::time::later;
+use trackpost::domain::tracking::reading::Reading;
+use trackpost::store::accounts::AccountRecord;
+use trackpost::store::polls::{PollRecord, UnchangedPoll};
+
+use super::daemon::{Daemon, Job, Poll};
+use super::script::Moment;
+use super::world::{Arrival, Crash, World};
+
+/// The pause of a poller without a due label.
+const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
+const DEMAND_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
+
+impl Daemon {
+    pub fn poller_step(&mut self, world: &mut World) -> Result<(), Crash> {
+        let now = world.wall();
+        if self.version != world.db.registry {
+            self.take_changes(world);
+        }
+        if let Some(by) = set_back_by(self.stepped_at.replace(now), now) {
+            self.schedule.set_back(by, now);
+            self.batch_since = self.batch_since.map(|since| since.min(now));
+            for poll in self.batch.values_mut() {
+                let wait = SignedDuration::from_millis(poll.wait_ms.into());
+                poll.next_poll_at = poll.next_poll_at.min(later(now, wait));
+            }
+            world.commit_now(|db| db.pull_in_labels(now))?;
+        }
+        if std::mem::take(&mut self.came_back) {
+            self.schedule.make_failing_due(now);
+        }
+        if self.compared_at.is_none_or(|at| now.duration_since(at).abs() >= DEMAND_INTERVAL) {
+            self.compared_at = Some(now);
+            let demand = Demand {
+                labels: self.schedule.len(),
+                rate: self.schedule.demand(),
+                due: self.schedule.due_count(now),
+                first_polls: self.schedule.first_poll_count(),
+            };
+            self.limiter.set_demand(demand, now);
+        }
+        self.write_batch(world);
+        let next = self.start_polls(world)?;
+        let next = next.unwrap_or_else(|| later(now, HEARTBEAT));
+        self.wake = world.real(next).max(world.now);
+        Ok(())
+    }
+
+    pub fn take_changes(&mut self, world: &World) {
+        let now = world.wall();
+        let known = self.version;
+        for label in world.db.labels.values().filter(|label| label.version > known) {
+            self.put(world, label, now);
+        }
+        self.version = world.db.registry;
+    }
+
+    fn write_batch(&mut self, world: &mut World) {
+        let due =
+            self.batch_since.is_some_and(|since| later(since, SignedDuration::from_secs(1)) <= world.wall());
+        if !due || self.is_flushing() {
+            return;
+        }
+        self.flush(world);
+    }
+
+    pub fn flush(&mut self, world: &mut World) {
+        self.batch_since = None;
+        let unchanged = self.batch.drain().map(|(_, poll)| poll).collect();
+        let (ended, share) = (self.limiter.take_ended(), self.limiter.take_changed_share());
+        self.write(world, Job::Flush { unchanged, ended, share });
+    }
+
+    fn start_polls(&mut self, world: &mut World) -> Result<Option<Timestamp>, Crash> {
+        let now = world.wall();
+        self.limiter.set_skew(self.skew(world), now);
+        if let Some(open_at) = self.limiter.state.open_at(now) {
+            return Ok(Some(open_at));
+        }
+        let probing = self.limiter.state.probing();
+        let limit = if probing { 1 } else { world.account.max_in_flight as usize };
+        while self.polls.len() < limit {
+            let Some(place) = self.take(probing, now) else {
+                if self.polls.is_empty() {
+                    self.limiter.catching_up = false;
+                }
+                return Ok(self.schedule.next_due());
+            };
+            let call = loop {
+                self.limiter.set_skew(self.skew(world), now);
+                self.limiter.share_recovered(now);
+                match self.limiter.acquire(RequestKind::Poll, now) {
+                    Ok(call) => break call,
+                    Err(Denied { reserve: Some(requests), .. }) => {
+                        world.reached(Moment::Reserving)?;
+                        world.commit_now(|db| db.reserved += requests)?;
+                        self.limiter.add_reserved(requests);
+                    }
+                    Err(Denied { free_at, .. }) => {
+                        self.schedule.end(place);
+                        return Ok(free_at);
+                    }
+                }
+            };
+            let entry = *self.schedule.entry(place);
+            let id = world.next_id();
+            let unwritten = self.batch.remove(&entry.row);
+            let label = self.number(world, place);
+            let last = entry.plain_digest();
+            self.polls.insert(id, Poll { place, entry, unwritten, call, reply: None });
+            world.send(id, Arrival::Poll { label, last });
+            world.reached(Moment::PollSent)?;
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
+        let fell_by = self.limiter.state.status_changed_by;
+        let first = self.schedule.pop(now)?;
+        let unfit = |daemon: &Self, place| {
+            let entry = daemon.schedule.entry(place);
+            entry.is_failing() || Some(entry.row) == fell_by
+        };
+        if !probing || !unfit(self, first) {
+            return Some(first);
+        }
+        let mut passed = vec![first];
+        let mut found = None;
+        while let Some(place) = self.schedule.pop(now) {
+            if !unfit(self, place) {
+                found = Some(place);
+                break;
+            }
+            passed.push(place);
+        }
+        let place = found.unwrap_or_else(|| passed.remove(0));
+        passed.into_iter().for_each(|place| self.schedule.end(place));
+        Some(place)
+    }
+
+    /// Applies an answer.
+    pub fn answered(&mut self, world: &mut World, id: u64) -> Result<(), Crash> {
+        let now = world.wall();
+        let poll = self.polls.get_mut(&id).expect("it is in flight");
+        let Some((reading, _)) = poll.reply.take() else { return Ok(()) };
+        let (entry, call) = (poll.entry, poll.call);
+        self.limiter.set_skew(world.skew - self.start_skew(), now);
+        self.limiter.end_request(call.sent_at, now);
+        let seen = self.limiter.observe(Some(entry.row), &reading.signal(), call, now);
+        self.came_back |= seen.change == Some(AccountChange::CameBack);
+        self.wake = world.now;
+        if matches!(reading, Reading::SameBytes)
+            && !seen.changed
+            && let jitter = world.jitter()
+            && let Some(next) = poll::plan_unchanged(&world.policy.cadence, None, &entry, now, jitter)
+        {
+            self.end_unchanged(world, id, next);
+            return Ok(());
+        }
+        world.reached(Moment::AnswerRead)?;
+        let account = seen.changed.then(|| self.account_record(world, seen.change));
+        let poll = &self.polls[&id];
+        let label = world.db.labels.get(&entry.row).filter(|label| label.version == i64::from(entry.version));
+        let Some(mut label) = label.cloned() else {
+            account.into_iter().for_each(|account| self.write(world, Job::Account(Box::new(account))));
+            self.superseded(world, id);
+            return Ok(());
+        };
+        if let Some(unwritten) = &poll.unwritten {
+            unwritten.apply(&mut label.poll_state);
+        }
+        let known = world.db.events.get(&entry.row).cloned().unwrap_or_default();
+        let url = world.account.tracking_url(&label.key.id);
+        let jitter = world.jitter();
+        let context = PollContext {
+            cadence: &world.policy.cadence,
+            rates: &LearnedRates::default(),
+            first_poll: world.policy.first_poll,
+            alerts: &world.policy.alerts,
+            subscribers: &world.policy.subscribers,
+            resource_url: &url,
+            outage: self.limiter.state.probing(),
+            sent_at: call.sent_at,
+            gaps: &self.gaps,
+        };
+        let plan = poll::plan(&context, &label, &known, &reading, now, jitter);
+        let held = poll::throttled_carrier(&reading, &label, now);
+        let record = Box::new(PollRecord::new(&label, known.len(), plan, now, account));
+        label.poll_state = record.poll_state.clone();
+        if let Some((carrier, until)) = held {
+            world.commit_now(|db| {
+                let at = db.held.entry(carrier.clone()).or_insert(until);
+                *at = until.max(*at);
+            })?;
+            self.schedule.hold(&carrier, until);
+        }
+        self.write(world, Job::Poll { record, label: Box::new(label), id });
+        Ok(())
+    }
+
+    fn account_record(&self, world: &World, change: Option<AccountChange>) -> AccountRecord {
+        let (now, state) = (world.wall(), self.limiter.state.clone());
+        let kind = match change {
+            Some(AccountChange::Refused) => Some(MessageType::AccountUnauthorized),
+            Some(AccountChange::Accepted) => Some(MessageType::AccountRecovered),
+            _ => None,
+        };
+        let name = &world.account.name;
+        let about = |kind| account_message(kind, name, state.status.as_str(), state.detail.as_deref(), now);
+        let messages: Vec<_> = kind.map(about).into_iter().collect();
+        let deliveries = fan_out::of_system(&messages, Some(name), &world.policy.subscribers);
+        AccountRecord { name: name.clone(), change, deliveries, messages, state, now }
+    }
+
+    fn end_unchanged(&mut self, world: &mut World, id: u64, next: UnchangedPlan) {
+        let now = world.wall();
+        let Poll { place, entry, .. } = self.polls.remove(&id).expect("it is in flight");
+        self.batch_since.get_or_insert(now);
+        if self.schedule.entry(place).version != entry.version {
+            self.schedule.end(place);
+            return;
+        }
+        self.schedule.end_unchanged(place, next.next_poll_at, next.wait_ms, next.pace, now);
+        world.checks.polled(entry.row, world.now, Some(next.wait_ms.into()));
+        let poll = UnchangedPoll {
+            row: entry.row,
+            version: i64::from(entry.version),
+            polled_at: now,
+            next_poll_at: next.next_poll_at,
+            wait_ms: next.wait_ms,
+            pace: next.pace,
+            unchanged: entry.unchanged().saturating_add(1),
+            reason: next.reason,
+        };
+        self.batch.insert(entry.row, poll);
+    }
+
+    pub fn superseded(&mut self, world: &World, id: u64) {
+        let poll = self.polls.remove(&id).expect("it is in flight");
+        self.batch_since.get_or_insert(world.wall());
+        self.schedule.end(poll.place);
+        self.take_changes(world);
+        self.wake = world.now;
+    }
+}

@@ -1,0 +1,389 @@
+//! The loop: real time, the wall clock, everything in flight, and the effects of the script.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use jiff::{SignedDuration, Timestamp};
+use trackpost::domain::account::Account;
+use trackpost::domain::delivery::outbox::PendingDelivery;
+use trackpost::domain::label::LabelState;
+use trackpost::domain::messages::subscriber::SubscriberName;
+use trackpost::domain::time::earlier;
+use trackpost::workers::poller::PollPolicy;
+
+use super::checks::Checks;
+use super::daemon::{Daemon, Job};
+use super::database::Database;
+use super::outside::{Api, Receivers, after};
+use super::script::{Moment, Script};
+use super::settings::{NAMES, configured};
+
+/// The daemon dies, and starts again after some seconds. Meanwhile the wall clock may jump.
+#[derive(Clone, Copy, Debug)]
+pub struct Crash {
+    pub down: u32,
+    pub jump: i32,
+}
+
+/// A request on its way.
+pub enum Arrival {
+    Poll { label: usize, last: Option<u64> },
+    Callback { subscriber: String, delivery: Box<PendingDelivery> },
+}
+
+pub struct World {
+    /// Real time.
+    pub now: Timestamp,
+    /// Wall time minus real time.
+    pub skew: SignedDuration,
+    pub account: Account,
+    pub policy: PollPolicy,
+    /// Deliveries that a courier holds in memory.
+    pub memory: usize,
+    pub api: Api,
+    pub receivers: Receivers,
+    pub db: Database,
+    pub checks: Checks,
+    rng: Rng,
+    ids: u64,
+    on_the_way: Vec<(Timestamp, u64, Arrival)>,
+    pub(super) daemon: Option<Daemon>,
+    pub(super) start_at: Option<Timestamp>,
+    pub(super) crash_at: Option<(Moment, u32)>,
+    pub(super) store_fails: Option<u32>,
+    pub(super) slow_store: (SignedDuration, Timestamp),
+    pub(super) moves: u32,
+    /// What happened, if it is wanted.
+    pub story: Option<Vec<String>>,
+}
+
+/// Longest time that a run may need to settle: `Retry-After` of the account, then of a subscriber, then its backlog.
+const SETTLES_WITHIN: SignedDuration = SignedDuration::from_hours(24 * 5);
+
+impl World {
+    pub fn new(script: &Script) -> Self {
+        let (mut account, mut policy) = configured();
+        account.requests_per_minute = script.requests_per_minute;
+        for subscriber in &mut policy.subscribers {
+            subscriber.max_in_flight = script.max_in_flight;
+        }
+        let now: Timestamp = "2026-11-02T09:00:00Z".parse().unwrap();
+        let mut db = Database::default();
+        let api = Api::new(&script.parcels, script.noise, now);
+        for (row, id) in (1..).zip(&api.ids) {
+            db.insert_label(row, &account.name, id, now);
+        }
+        Self {
+            now,
+            skew: SignedDuration::ZERO,
+            account,
+            policy,
+            memory: script.memory,
+            api,
+            receivers: Receivers::default(),
+            db,
+            checks: Checks::new(now),
+            rng: Rng::with_seed(script.noise),
+            ids: 0,
+            on_the_way: Vec::new(),
+            daemon: None,
+            start_at: Some(now),
+            crash_at: None,
+            store_fails: None,
+            slow_store: (SignedDuration::ZERO, now),
+            moves: 0,
+            story: None,
+        }
+    }
+
+    /// Runs a script to its end. Returns the virtual time that passed, or the first violation.
+    pub fn run(&mut self, script: &Script) -> Result<SignedDuration, String> {
+        let began = self.now;
+        let mut due = began;
+        for (wait, action) in &script.steps {
+            due = after(due, *wait);
+            self.run_until(due)?;
+            self.now = due;
+            self.log(|| format!("{action:?}"));
+            self.act(action);
+        }
+        self.run_until(due)?;
+        self.heal();
+        let end = self.now + SETTLES_WITHIN;
+        while !self.is_settled() {
+            if self.now > end {
+                return Err(format!("not settled within {SETTLES_WITHIN:#}: {}", self.unsettled()));
+            }
+            self.run_until((self.now + SignedDuration::from_mins(10)).min(self.next()))?;
+            self.now = self.now.max(self.next().min(self.now + SignedDuration::from_mins(10)));
+        }
+        self.final_audit()?;
+        Ok(self.now.duration_since(began))
+    }
+
+    /// Real time of the next event.
+    fn next(&self) -> Timestamp {
+        let arrivals = self.on_the_way.iter().map(|(at, ..)| *at);
+        let daemon = self.daemon.as_ref().map(|daemon| daemon.next(self));
+        arrivals.chain(daemon).chain(self.start_at).min().unwrap_or(Timestamp::MAX)
+    }
+
+    fn run_until(&mut self, end: Timestamp) -> Result<(), String> {
+        let mut at_once = 0;
+        loop {
+            let next = self.next().max(self.now);
+            if next > end {
+                return Ok(());
+            }
+            at_once = if next == self.now { at_once + 1 } else { 0 };
+            if at_once > 5_000 {
+                return Err(format!("spins at {}", self.now));
+            }
+            self.checks.pass(next);
+            self.now = next;
+            if let Err(crash) = self.step() {
+                self.log(|| format!("{crash:?}"));
+                self.die(crash);
+            }
+            self.check()?;
+        }
+    }
+
+    fn step(&mut self) -> Result<(), Crash> {
+        if self.start_at.is_some_and(|at| at <= self.now) {
+            self.start_at = None;
+            self.checks.starts(self.now);
+            self.daemon = Some(Daemon::start(self)?);
+        }
+        while let Some(place) = self.on_the_way.iter().position(|(at, ..)| *at <= self.now) {
+            let (_, id, arrival) = self.on_the_way.remove(place);
+            self.arrive(id, arrival);
+        }
+        let Some(mut daemon) = self.daemon.take() else { return Ok(()) };
+        let done = self.work(&mut daemon);
+        self.daemon = Some(daemon);
+        done
+    }
+
+    fn work(&mut self, daemon: &mut Daemon) -> Result<(), Crash> {
+        daemon.read_clock(self);
+        let now = self.now;
+        let ended = |at: Timestamp| at <= now;
+        let polls =
+            daemon.polls.iter().filter(|(_, poll)| poll.reply.as_ref().is_some_and(|(_, at)| ended(*at)));
+        for id in polls.map(|(id, _)| *id).collect::<Vec<_>>() {
+            daemon.answered(self, id)?;
+        }
+        let attempts = daemon.attempts.iter();
+        let attempts =
+            attempts.filter(|(_, attempt)| attempt.reply.as_ref().is_some_and(|(_, at)| ended(*at)));
+        for id in attempts.map(|(id, _)| *id).collect::<Vec<_>>() {
+            daemon.attempt_ended(self, id)?;
+        }
+        if daemon.commit_at.is_some_and(ended) {
+            self.commit(daemon)?;
+        }
+        if daemon.gaps_due.is_some_and(ended) {
+            daemon.gaps_due = None;
+            let gaps = daemon.gaps.clone();
+            self.commit_now(|db| db.gaps = gaps)?;
+        }
+        let batch = daemon.batch_since.map(|since| self.real(since + SignedDuration::from_secs(1)));
+        if ended(daemon.wake) || batch.is_some_and(ended) {
+            daemon.poller_step(self)?;
+        }
+        let due = daemon.couriers.values().filter(|courier| ended(courier.wake));
+        for name in due.map(|courier| courier.subscriber.name.clone()).collect::<Vec<_>>() {
+            daemon.courier_step(self, &name)?;
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self, id: u64, arrival: Arrival) {
+        let late = |takes: Duration| SignedDuration::try_from(takes).unwrap();
+        match arrival {
+            Arrival::Poll { label, last } => {
+                let reply = self.api.answer(label, last, self.now, &mut self.rng);
+                let ends = self.now + late(reply.takes);
+                self.log(|| format!("poll of {label}: {}", reply.reading.as_str()));
+                let poll = self.daemon.as_mut().and_then(|daemon| daemon.polls.get_mut(&id));
+                poll.into_iter().for_each(|poll| poll.reply = Some((reply.reading.clone(), ends)));
+            }
+            Arrival::Callback { subscriber, delivery } => {
+                let reply = self.receivers.receive(&subscriber, &delivery, self.now, &mut self.rng);
+                let ends = self.now + late(reply.takes);
+                self.log(|| {
+                    let message = &delivery.message;
+                    let (id, kind) = (&message.message_id, &message.kind);
+                    let (seq, attempt) = (message.seq, delivery.attempts + 1);
+                    format!(
+                        "{id} ({kind}, seq {seq:?}) to {subscriber}, attempt {attempt}: {:?}",
+                        reply.outcome
+                    )
+                });
+                let attempt = self.daemon.as_mut().and_then(|daemon| daemon.attempts.get_mut(&id));
+                if let Some(attempt) = attempt {
+                    attempt.reply = Some((reply, ends));
+                }
+            }
+        }
+    }
+
+    /// Commits everything that waits, in one transaction.
+    pub(super) fn commit(&mut self, daemon: &mut Daemon) -> Result<(), Crash> {
+        daemon.commit_at = None;
+        let jobs = std::mem::take(&mut daemon.jobs);
+        if let Some(down) = self.store_fails.take() {
+            return Err(Crash { down, jump: 0 });
+        }
+        self.reached(Moment::BeforeCommit)?;
+        let (mut new, mut settled, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
+        for job in jobs {
+            match job {
+                Job::Flush { unchanged, ended, share } => {
+                    self.db.write_unchanged(unchanged);
+                    self.db.count(&ended, share);
+                }
+                Job::Poll { record, label, id } => {
+                    let kinds: Vec<String> =
+                        record.messages.iter().map(|message| message.kind.as_str().to_owned()).collect();
+                    let (done, deliveries) = self.db.record_poll(*record);
+                    new.extend(deliveries);
+                    if done {
+                        let kinds = kinds.iter().map(String::as_str);
+                        self.checks.messages(&label.key.id, kinds, self.now);
+                        let wait = label.poll_state.wait.unwrap_or_default();
+                        self.checks.polled(label.row, self.now, i64::try_from(wait.as_millis()).ok());
+                    }
+                    recorded.push((done, label, id));
+                }
+                Job::Settle { settling, id } => {
+                    let (result, deliveries) = self.db.settle(&settling, &self.policy.subscribers);
+                    new.extend(deliveries);
+                    self.checks.settled(&settling, &result, self.now);
+                    settled.push((id, result));
+                }
+                Job::Account(record) => new.extend(self.db.write_account(&record)),
+            }
+        }
+        self.reached(Moment::AfterCommit)?;
+        for (name, delivery) in new {
+            if let Some(courier) = daemon.couriers.get_mut(&name) {
+                courier.inbox.push(delivery);
+                courier.wake = self.now;
+            }
+        }
+        for (done, label, id) in recorded {
+            if !done {
+                daemon.superseded(self, id);
+                continue;
+            }
+            let poll = daemon.polls.remove(&id).expect("it was in flight");
+            daemon.batch_since.get_or_insert(self.wall());
+            self.log(|| {
+                let state = &label.poll_state;
+                format!("recorded {}: next {:?}, {:?}", label.key.id, state.next_poll_at, state.reason)
+            });
+            daemon.schedule.end(poll.place);
+            daemon.put(self, &label, self.wall());
+            daemon.wake = self.now;
+        }
+        for (id, settled) in settled {
+            daemon.settled(self, id, settled);
+        }
+        Ok(())
+    }
+
+    fn is_settled(&self) -> bool {
+        let idle = self.daemon.as_ref().is_some_and(|daemon| {
+            daemon.polls.is_empty() && daemon.attempts.is_empty() && daemon.jobs.is_empty()
+        });
+        idle && self.on_the_way.is_empty()
+            && NAMES.iter().all(|name| self.db.pending(&SubscriberName::new(name)) == 0)
+            && self.db.labels.keys().all(|row| self.checks.polled_since_calm(*row))
+    }
+
+    pub fn is_disturbed(&self) -> bool {
+        let closed = |daemon: &Daemon| {
+            let state = &daemon.limiter.state;
+            state.probing() || state.open_at(self.wall()).is_some()
+        };
+        let held = || self.db.held.values().any(|until| *until > self.wall());
+        self.api.is_disturbed(self.now)
+            || self.slow_store.1 > self.now
+            || self.daemon.as_ref().is_none_or(closed)
+            || held()
+    }
+
+    /// Labels that are polled, by row.
+    pub fn polled_labels(&self) -> impl Iterator<Item = i64> {
+        let in_flight = |row: i64| {
+            self.daemon.iter().flat_map(|daemon| daemon.polls.values()).any(|poll| poll.entry.row == row)
+        };
+        let labels = self.db.labels.values();
+        let labels = labels.filter(|label| {
+            label.poll_state.state == LabelState::Active && label.poll_state.next_poll_at.is_some()
+        });
+        labels.map(|label| label.row).filter(move |row| !in_flight(*row))
+    }
+
+    /// Adds a line to the story.
+    pub fn log(&mut self, line: impl FnOnce() -> String) {
+        let (now, wall) = (self.now, self.wall());
+        if let Some(story) = &mut self.story {
+            story.push(format!("{now:.3} wall {wall:.3}: {}", line()));
+        }
+    }
+
+    pub fn daemon(&self) -> Option<&Daemon> {
+        self.daemon.as_ref()
+    }
+
+    pub fn wall(&self) -> Timestamp {
+        self.now + self.skew
+    }
+
+    pub fn real(&self, wall: Timestamp) -> Timestamp {
+        earlier(wall, self.skew)
+    }
+
+    pub fn jitter(&mut self) -> f64 {
+        self.rng.f64().mul_add(2.0, -1.0)
+    }
+
+    pub fn next_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    pub fn send(&mut self, id: u64, arrival: Arrival) {
+        let at = self.now + SignedDuration::from_millis(self.rng.i64(1..300));
+        self.on_the_way.push((at, id, arrival));
+    }
+
+    pub fn commit_takes(&mut self) -> SignedDuration {
+        let slow = if self.slow_store.1 > self.now { self.slow_store.0 } else { SignedDuration::ZERO };
+        slow + SignedDuration::from_millis(self.rng.i64(1..80))
+    }
+
+    /// Whether the daemon dies at this moment.
+    pub fn reached(&mut self, moment: Moment) -> Result<(), Crash> {
+        match self.crash_at {
+            Some((at, down)) if at == moment => {
+                self.crash_at = None;
+                Err(Crash { down, jump: 0 })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A transaction whose caller waits for it.
+    pub fn commit_now(&mut self, write: impl FnOnce(&mut Database)) -> Result<(), Crash> {
+        if let Some(down) = self.store_fails.take() {
+            return Err(Crash { down, jump: 0 });
+        }
+        self.reached(Moment::BeforeCommit)?;
+        write(&mut self.db);
+        self.reached(Moment::AfterCommit)
+    }
+}
