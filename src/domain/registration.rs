@@ -229,7 +229,8 @@ mod tests {
     #[test]
     fn each_withdrawal_leaves_the_other_origins() {
         // Origins, withdrawn, then state and source; `None`: nothing is written.
-        let rows: [(&[Origin], Origin, Option<(LabelState, Source)>); 11] = [
+        type Row<'a> = (&'a [Origin], Origin, Option<(LabelState, Source)>);
+        let rows: [Row<'_>; 11] = [
             (&[Config], Config, Some((Removed, Source::File))),
             (&[Config], Hand, None),
             (&[Config], Discovery, None),
@@ -261,7 +262,8 @@ mod tests {
     #[test]
     fn a_registration_of_a_polled_label_adds_its_origin_and_its_values() {
         // Origins, registered by, metadata, then source, metadata and version; `None`: nothing is written.
-        let rows: [(&[Origin], Origin, &str, Option<(Source, &str, i64)>); 9] = [
+        type Row<'a> = (&'a [Origin], Origin, &'a str, Option<(Source, &'a str, i64)>);
+        let rows: [Row<'_>; 9] = [
             (&[Config], Config, r#"{"a":1}"#, None),
             (&[Config], Config, "{}", Some((Source::File, "{}", 9))),
             (&[Config], Hand, r#"{"b":1}"#, Some((Source::File, r#"{"a":1}"#, 9))),

@@ -3,7 +3,7 @@
 //! `PRAGMA quick_check` reads a table at once, which takes too long for a large one. So the large tables are read row by
 //! row, each step in a read transaction of its own, which delays no write and no checkpoint. SQLite refuses a damaged
 //! page when it reads it. The small tables get a `quick_check` each. SQLite has no checksums of pages: damage within a
-//! text is not found. The indexes of the large tables are read by the quick check at start ([`super::open`]) only.
+//! text is not found. The indexes of the large tables are read by the quick check at start ([`super::open()`]) only.
 
 use futures_util::TryStreamExt as _;
 use sqlx::AssertSqlSafe;

@@ -251,8 +251,8 @@ impl World {
                 known.is_some_and(|known| self.db.events.get(&known.row).is_none_or(Vec::is_empty))
             };
             let no_news = self.checks.lists_changed || violation.label.as_deref().is_some_and(unscanned);
-            !(violation.kind == ViolationKind::Invented && dead(&violation.text))
-                && !(about_answer && no_news)
+            let of_a_dead_message = violation.kind == ViolationKind::Invented && dead(&violation.text);
+            !(of_a_dead_message || about_answer && no_news)
         });
         let Some(violation) = found else { return Ok(()) };
         let row =

@@ -118,7 +118,9 @@ impl Api {
             Some(ApiMode::ServerError) => Reading::ServerError { status: 502 },
             Some(ApiMode::Garbled) => Reading::Garbled { status: 200, detail: detail() },
             Some(ApiMode::Unauthorized) => Reading::Unauthorized { status: 401, detail: detail() },
-            Some(ApiMode::WrongEndpoint) => Reading::WrongEndpoint { status: Some(404), url: detail(), detail: detail() },
+            Some(ApiMode::WrongEndpoint) => {
+                Reading::WrongEndpoint { status: Some(404), url: detail(), detail: detail() }
+            }
             Some(ApiMode::Refuses) => Reading::Refused { status: 403, detail: detail() },
             Some(ApiMode::Throttles(seconds)) => {
                 let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
