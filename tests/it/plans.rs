@@ -19,7 +19,7 @@ async fn updates_of_labels_use_an_index_of_the_label() {
     let harness = Harness::new().await;
     let mut connection = connect(harness.path()).await;
     let updates = statements("UPDATE labels");
-    assert!(updates.len() > 5, "{updates:?}");
+    assert!(!updates.is_empty());
     for update in updates {
         let explained = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {update}")));
         let plan = explained.fetch_all(&mut connection).await.unwrap();

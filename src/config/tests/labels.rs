@@ -66,7 +66,7 @@ fn labels_of_every_kind_of_file() {
     let warnings: Vec<String> = reading.warnings.iter().map(Fault::to_string).collect();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     for (warning, expected) in warnings.iter().zip([
-        "more/none*.txt: matches no file",
+        "more/none*.txt: does not match a file yet",
         "extra.csv: row 5 = se-10: an earlier row has other",
         "extra.csv: row 6 = se-3: an earlier row has other",
     ]) {
