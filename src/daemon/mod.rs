@@ -155,6 +155,7 @@ impl Daemon {
                 "the database's -wal file is damaged: {commits} commits from frame {frame} on are lost. Lost polls and \
                  deliveries are repeated under the same ids. Check the disk; registrations and pauses by hand since then \
                  must be repeated");
+            store::wal::empty_log(store.path()).await?;
         }
         if let Some(last) = store.last_run().await? {
             clock::continue_last_run(last);

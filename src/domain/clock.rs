@@ -50,6 +50,20 @@ impl Mark {
     }
 }
 
+impl Mark {
+    /// Returns how far the wall clock jumped from the end of a run to the start of the next, which may be on another
+    /// machine or after a start of this one. A jump back is at most as long as the wall clock shows: a longer uptime
+    /// alone proves none.
+    pub fn jump_between_runs(self, now: Self) -> SignedDuration {
+        let set_back = now.wall.duration_since(self.wall).min(SignedDuration::ZERO);
+        let jump = match now.uptime.checked_sub(self.uptime) {
+            Some(_) => self.jump_until(now).max(set_back),
+            None => set_back,
+        };
+        if jump.abs() < SMALLEST_JUMP { SignedDuration::ZERO } else { jump }
+    }
+}
+
 /// What a run leaves to the next one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClockRecord {
@@ -72,7 +86,7 @@ const LONG_AWAY: SignedDuration = SignedDuration::from_hours(1);
 impl ClockRecord {
     /// Compares the end of the last run with `now`, and adds the time that did not pass, or was not watched, to the gaps.
     pub fn continue_at(&mut self, now: Mark) -> BetweenRuns {
-        let (last, jump) = (self.mark.wall, self.mark.jump_until(now));
+        let (last, jump) = (self.mark.wall, self.mark.jump_between_runs(now));
         let away = now.wall.duration_since(last);
         let gaps = Arc::make_mut(&mut self.gaps);
         self.mark = now;

@@ -94,7 +94,7 @@ async fn clear_failures(tx: &mut SqliteConnection, record: &AccountRecord) -> Re
     };
     let name = record.name.as_str();
     let failing = sqlx::query!(
-        r#"SELECT label_key, next_poll_at AS "next_poll_at!" FROM labels
+        r#"SELECT label_key, next_poll_at AS "next_poll_at!" FROM labels INDEXED BY labels_failing
          WHERE account = ? AND state = 'active' AND failures > 0"#,
         name
     )

@@ -28,7 +28,9 @@ impl Store {
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
-                    let jump = align(tx, &now).await?;
+                    let last = read_mark(tx).await?;
+                    let jump = last.map(|last| last.jump_between_runs(now.mark)).unwrap_or_default();
+                    move_requests(tx, jump).await?;
                     write(tx, &now).await?;
                     let jump = i64::try_from(jump.as_millis()).unwrap_or_default();
                     sqlx::query!("UPDATE accounts SET throttled_until = throttled_until + ?", jump)
@@ -51,37 +53,32 @@ fn mark(wall: i64, uptime: i64) -> Mark {
     Mark { wall: at(wall), uptime: Duration::from_millis(uptime.unsigned_abs()) }
 }
 
-/// Moves the counted requests by the jump of the clock since the last call, in an open transaction. Returns the jump.
-pub(super) async fn align(
-    tx: &mut SqliteConnection,
-    now: &ClockRecord,
-) -> Result<SignedDuration, sqlx::Error> {
-    let last = sqlx::query!("SELECT wall, uptime FROM clock").fetch_optional(&mut *tx).await?;
-    let jump = last.map(|last| mark(last.wall, last.uptime).jump_until(now.mark));
-    match jump {
-        Some(SignedDuration::ZERO) => {
-            let (wall, uptime) = in_ms(now.mark);
-            sqlx::query!("UPDATE clock SET wall = ?, uptime = ?", wall, uptime).execute(tx).await?;
-        }
-        Some(jump) => {
-            // Not earlier than it was. The sign keeps the keys of the two statements apart.
-            let seconds = jump.as_millis().div_euclid(1000) + 1;
-            let seconds = i64::try_from(seconds).unwrap_or_default();
-            sqlx::query!("UPDATE requests SET second = -(second + ?)", seconds).execute(&mut *tx).await?;
-            sqlx::query!("UPDATE requests SET second = -second").execute(&mut *tx).await?;
-            write(tx, now).await?;
-        }
-        None => write(tx, now).await?,
-    }
-    Ok(jump.unwrap_or_default())
+/// Moves the counted requests by the jump of the clock since the last call, in an open transaction.
+pub(super) async fn align(tx: &mut SqliteConnection, now: &ClockRecord) -> Result<(), sqlx::Error> {
+    let last = read_mark(tx).await?;
+    move_requests(tx, last.map(|last| last.jump_until(now.mark)).unwrap_or_default()).await?;
+    write(tx, now).await
 }
 
-fn in_ms(mark: Mark) -> (i64, i64) {
-    (ms(mark.wall), i64::try_from(mark.uptime.as_millis()).unwrap_or(i64::MAX))
+async fn read_mark(tx: &mut SqliteConnection) -> Result<Option<Mark>, sqlx::Error> {
+    let last = sqlx::query!("SELECT wall, uptime FROM clock").fetch_optional(tx).await?;
+    Ok(last.map(|last| mark(last.wall, last.uptime)))
+}
+
+async fn move_requests(tx: &mut SqliteConnection, jump: SignedDuration) -> Result<(), sqlx::Error> {
+    if jump.is_zero() {
+        return Ok(());
+    }
+    // Not earlier than it was. The sign keeps the keys of the two statements apart.
+    let seconds = i64::try_from(jump.as_millis().div_euclid(1000) + 1).unwrap_or_default();
+    sqlx::query!("UPDATE requests SET second = -(second + ?)", seconds).execute(&mut *tx).await?;
+    sqlx::query!("UPDATE requests SET second = -second").execute(&mut *tx).await?;
+    Ok(())
 }
 
 async fn write(tx: &mut SqliteConnection, now: &ClockRecord) -> Result<(), sqlx::Error> {
-    let (wall, uptime) = in_ms(now.mark);
+    let wall = ms(now.mark.wall);
+    let uptime = i64::try_from(now.mark.uptime.as_millis()).unwrap_or(i64::MAX);
     let gaps: Vec<(i64, i64)> = now.gaps.iter().map(|(from, to)| (ms(*from), ms(*to))).collect();
     let gaps = json(&gaps);
     sqlx::query!(

@@ -104,8 +104,13 @@ impl DaemonLock {
         if self.record.degraded == degraded {
             return Ok(());
         }
-        self.record.degraded = degraded;
-        self.write()
+        let before = std::mem::replace(&mut self.record.degraded, degraded);
+        let written = self.write();
+        if written.is_err() {
+            // The next call writes again.
+            self.record.degraded = before;
+        }
+        written
     }
 
     /// Creates `DATABASE.lock` again if it was removed: commands find the running daemon by it.

@@ -60,7 +60,7 @@ impl Store {
                 Box::pin(async move {
                     sqlx::query!(
                         "UPDATE labels SET next_poll_at = ?2 + wait_ms
-                         WHERE account = ?1 AND next_poll_at > ?2 + wait_ms",
+                         WHERE +account = ?1 AND next_poll_at > ?2 + wait_ms",
                         account,
                         now
                     )

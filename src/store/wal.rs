@@ -8,6 +8,10 @@ use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::Path;
 
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
+
+use super::StoreError;
 use super::file::beside;
 
 const HEADER: usize = 32;
@@ -21,6 +25,14 @@ pub struct LostCommits {
     /// The damaged frame, from 1; 0: the header.
     pub frame: u64,
     pub commits: u64,
+}
+
+/// Writes the rest of a damaged log to the database and empties the log, so that the next start does not report the
+/// same damage.
+pub async fn empty_log(path: &Path) -> Result<(), StoreError> {
+    let mut connection = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await?;
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
+    Ok(connection.close().await?)
 }
 
 /// Returns the commits that SQLite will ignore because the log of the database at `path` is damaged before them, if

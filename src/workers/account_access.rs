@@ -94,8 +94,11 @@ impl AccountAccess {
 
     /// Returns the access under a new configuration. A new key or URL is probed at once.
     pub fn reopened(&self, account: Account, client: Client, now: Timestamp) -> Self {
-        let same = (&account.base_url, &account.tracking_path, &account.api_key)
-            == (&self.account.base_url, &self.account.tracking_path, &self.account.api_key);
+        let of_requests = |account: &Account| {
+            let Account { base_url, tracking_path, api_key, allow_insecure, proxies, .. } = account.clone();
+            (base_url, tracking_path, api_key, allow_insecure, proxies)
+        };
+        let same = of_requests(&account) == of_requests(&self.account);
         self.limiter().reopen(account.requests_per_minute, account.requests_per_month, !same, now);
         let (store, limiter) = (self.store.clone(), Arc::clone(&self.limiter));
         Self::with_limiter(account, client, store, limiter)
@@ -122,6 +125,15 @@ impl AccountAccess {
     pub async fn close(&self, now: Timestamp) -> Result<(), StoreError> {
         let unused = self.limiter().take_reserved();
         self.record_usage(now).await?;
+        let state = self.limiter().state.clone();
+        if state.throttled_until.is_some() {
+            // A jump of the clock moved the wait in memory.
+            let name = self.account.name.clone();
+            let (messages, deliveries) = (Vec::new(), Vec::new());
+            self.store
+                .record_account(AccountRecord { name, state, change: None, messages, deliveries, now })
+                .await?;
+        }
         self.store.release_requests(&self.account.name, unused).await
     }
 

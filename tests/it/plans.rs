@@ -20,11 +20,12 @@ async fn updates_of_labels_use_an_index_of_the_label() {
     let mut connection = connect(harness.path()).await;
     let updates = statements("UPDATE labels");
     assert!(!updates.is_empty());
-    for update in updates {
+    // With a plus it reads all labels on purpose, in the order of the table.
+    for update in updates.into_iter().filter(|update| !update.contains("+account")) {
         let explained = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {update}")));
         let plan = explained.fetch_all(&mut connection).await.unwrap();
         for step in plan.iter().map(|step| step.get::<String, _>("detail")) {
-            let all = step.starts_with("SCAN labels") || step.ends_with("labels_1 (account=?)");
+            let all = step.starts_with("SCAN labels") || step.contains("(account=?)");
             assert!(!all, "it reads all labels of an account ({step}): {update}");
         }
     }

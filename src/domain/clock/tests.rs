@@ -63,6 +63,22 @@ fn a_jump_between_two_marks_is_the_time_that_did_not_pass() {
 }
 
 #[test]
+fn between_two_runs_only_the_wall_clock_proves_a_jump_back() {
+    for (now, jump) in [
+        (mark(60, 160), 0),
+        (mark(180, 160), 120),
+        (mark(-3_540, 160), -3_540),
+        // Another machine, which has been up for longer.
+        (mark(10, 8_640_000), 0),
+        // The machine was started again; then with its clock set back.
+        (mark(DAY, 99), 0),
+        (mark(-DAY, 99), -DAY),
+    ] {
+        assert_eq!(mark(0, 100).jump_between_runs(now).as_secs(), jump, "{now:?}");
+    }
+}
+
+#[test]
 fn a_run_continues_the_gaps_of_the_last_one() {
     let mut gaps = Gaps::default();
     gaps.add_jump(Jump { from: at(4), to: at(61 * DAY) });

@@ -12,6 +12,8 @@ use crate::store::views::labels::{LabelFilter, LabelView};
 
 /// Maximum number of labels shown.
 const MAX_LABELS: usize = 100;
+/// Maximum number of characters of a search text; the rest is ignored.
+const MAX_FIND: usize = 200;
 
 pub(super) async fn found(
     sources: &Sources,
@@ -19,6 +21,7 @@ pub(super) async fn found(
     state: Option<&str>,
     now: Timestamp,
 ) -> Result<Response, StoreError> {
+    let find = find.map(|find| find.char_indices().nth(MAX_FIND).map_or(find, |(end, _)| &find[..end]));
     let wanted = LabelFilter { find, state, account: None };
     let labels = sources.store.find_labels(wanted, MAX_LABELS as u32 + 1).await?;
     let labels = sources.store.label_views(&labels).await?;

@@ -51,9 +51,6 @@ pub struct LabelDetail {
     pub recent_polls: Vec<PollSummary>,
 }
 
-/// Maximum length of a search text.
-const LONGEST_FIND: usize = 200;
-
 /// Number of labels of an account in a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelCount {
@@ -142,12 +139,18 @@ impl Store {
         tracking_number: &str,
         account: Option<&str>,
     ) -> Result<Vec<LabelRef>, StoreError> {
+        let like = containing(tracking_number);
+        // The index finds all labels that contain the number somewhere.
         let rows = sqlx::query_as!(
             LabelRef,
-            "SELECT label_key AS row, account, label_id FROM labels
-             WHERE tracking_number = ?1 AND (?2 IS NULL OR account = ?2) LIMIT 2",
+            r#"SELECT label_key AS row, account, label_id FROM labels
+               WHERE tracking_number = ?1 AND (?2 IS NULL OR account = ?2) AND label_key IN (
+                   SELECT label_key FROM labels
+                   WHERE label_id || char(10) || coalesce(tracking_number, '') || char(10) || metadata LIKE ?3 ESCAPE '\')
+               LIMIT 2"#,
             tracking_number,
-            account
+            account,
+            like
         )
         .fetch_all(&self.readers)
         .await?;
@@ -168,13 +171,7 @@ impl Store {
     /// Returns the keys of at most `limit` matching labels, in no order. Reads a covering index only.
     pub async fn find_labels(&self, wanted: LabelFilter<'_>, limit: u32) -> Result<Vec<i64>, StoreError> {
         let LabelFilter { state, account, find } = wanted;
-        let find = find.map(|find| {
-            let escaped = find.chars().take(LONGEST_FIND).flat_map(|c| {
-                let special = matches!(c, '%' | '_' | '\\');
-                special.then_some('\\').into_iter().chain([c])
-            });
-            format!("%{}%", escaped.collect::<String>())
-        });
+        let find = find.map(containing);
         let rows = sqlx::query_scalar!(
             r#"SELECT label_key AS "label_key!" FROM labels
                WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR account = ?2)
@@ -238,4 +235,13 @@ impl Store {
         };
         Ok(Some((LabelView::from(ViewRow::from_row(&row)?), detail)))
     }
+}
+
+/// Returns the pattern of LIKE for texts that contain `find`.
+fn containing(find: &str) -> String {
+    let escaped = find.chars().flat_map(|c| {
+        let special = matches!(c, '%' | '_' | '\\');
+        special.then_some('\\').into_iter().chain([c])
+    });
+    format!("%{}%", escaped.collect::<String>())
 }
