@@ -44,13 +44,15 @@ pub(super) fn plan_answer(
     after.delivered_beneath_at =
         is_delivered_beneath.then(|| label.poll_state.delivered_beneath_at.unwrap_or(now));
 
+    let mut new_scan = None;
     if !changed.added.is_empty() {
         let is_new = |place| changed.added.iter().any(|event| event.index == Some(place));
         let scan = newest_scan(&tracking.events, is_new, after.utc_offset(), now);
-        // A scan within a gap is not older than the gap's end: that time did not pass.
-        let scan = scan.map(|at| context.gaps.moved(at, now)).max(after.newest_scan_at);
-        after.stalled_told &= scan == after.newest_scan_at;
-        after.newest_scan_at = scan;
+        // Like all instants of the label, it is moved by the gaps for this poll and stored as it is.
+        let moved = scan.map(|at| context.gaps.moved(at, now)).max(after.newest_scan_at);
+        if moved != after.newest_scan_at {
+            (after.newest_scan_at, after.stalled_told, new_scan) = (moved, false, scan);
+        }
     }
     let step = BeforeAfter { before: &label.poll_state, after, tracking, deliveries, first };
     let changes = diff::changes(&step, changed);
@@ -63,6 +65,7 @@ pub(super) fn plan_answer(
     }
     update_state(label, after, !changes.is_empty(), now);
     let alerts = take_due_alerts(context, label, after, now);
+    after.newest_scan_at = new_scan.or(after.newest_scan_at);
     if first && context.first_poll == FirstPoll::Baseline {
         return plan;
     }
