@@ -51,7 +51,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
     let limits =
         |account: &str| loaded.config.accounts.get(&AccountName::new(account)).map(attention::limits);
     let Some(recorded) = Recorded::read(&store, label.row, limits, now).await? else {
-        return Err(Failure::new(format!("{} is no longer registered", key.id)));
+        return Err(Failure::new(format!("{} was removed meanwhile", key.id)));
     };
     let Recorded { label: view, detail, expected, outlook, .. } = &recorded;
     let reason = detail.poll_state.reason.as_ref().filter(|_| expected.is_some());

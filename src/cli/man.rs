@@ -57,7 +57,7 @@ const STATUS: &[(&str, &str)] = &[
     ("0", "Success."),
     (
         "1",
-        "Failure. Standard error has the reason and its causes, and often a line \"hint:\" that says what to do.",
+        "Failure. Standard error has the reason and its causes, and often a line \"hint:\" with the way out.",
     ),
     ("2", "Wrong usage."),
 ];

@@ -205,7 +205,7 @@ mod tests {
         assert!(Moment::parse("99999999d").unwrap_err().starts_with("it is longer than"));
     }
 
-    fn said(accounts: &[&str], wanted: Option<&str>) -> String {
+    fn result_of(accounts: &[&str], wanted: Option<&str>) -> String {
         let environment: Environment = [("TRACKPOST__ACCOUNTS__MAIN__API_KEY", "k")].into_iter().collect();
         let config = Config::builtin(&environment).unwrap().config;
         let named =
@@ -219,15 +219,18 @@ mod tests {
 
     #[test]
     fn a_label_is_found_or_the_error_has_the_reason() {
-        assert_eq!(said(&["main"], None), "main");
-        assert_eq!(said(&["eu", "main"], Some("eu")), "eu");
+        assert_eq!(result_of(&["main"], None), "main");
+        assert_eq!(result_of(&["eu", "main"], Some("eu")), "eu");
         assert_eq!(
-            said(&["eu", "main"], None),
+            result_of(&["eu", "main"], None),
             "error: se-1 is registered in several accounts: eu, main\nhint: choose one with --account"
         );
-        assert_eq!(said(&["eu"], Some("main")), "error: se-1 is not registered in account main, but in eu");
-        assert_eq!(said(&[], Some("x")), "error: unknown account x\nhint: the configuration has main");
-        assert!(said(&[], None).contains("trackpost labels list"));
+        assert_eq!(
+            result_of(&["eu"], Some("main")),
+            "error: se-1 is not registered in account main, but in eu"
+        );
+        assert_eq!(result_of(&[], Some("x")), "error: unknown account x\nhint: the configuration has main");
+        assert!(result_of(&[], None).contains("trackpost labels list"));
     }
 
     #[test]

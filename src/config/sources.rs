@@ -174,7 +174,7 @@ impl LabelSources {
         let mut broken = false;
         for (place, path) in (1..).zip(files.iter()) {
             let Some(file) = FoundFile::again(path) else { continue };
-            // Labels of a file that can no longer be read stay wanted until the next reading.
+            // Labels of a file that became unreadable stay wanted until the next reading.
             let _ = each_label(&file, &self.accounts, &mut |_, label| {
                 let Ok(label) = label else { return ControlFlow::Continue(()) };
                 if !label_set.take(&label, place) {

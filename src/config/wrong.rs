@@ -36,7 +36,7 @@ impl Wrong {
         let what = if section.is_empty() { "is not a known section" } else { "is not a known key" };
         let ends = section == ["cadence"] && ["DE", "SP"].iter().any(|code| code.eq_ignore_ascii_case(name));
         let hint = if ends {
-            "a label in DE or SP is no longer polled; settle adds polls".to_owned()
+            "polls of a label end with DE or SP; settle adds polls".to_owned()
         } else {
             known_here(name, fields.iter().copied())
         };

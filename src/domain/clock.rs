@@ -64,7 +64,7 @@ impl Mark {
     }
 }
 
-/// What a run leaves to the next one.
+/// Record of a run, for the next one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClockRecord {
     pub mark: Mark,

@@ -53,7 +53,7 @@ pub struct RegistrationRecord {
     pub retired: Option<Retired>,
 }
 
-/// State and schedule of a label that the label files no longer list, in case it returns.
+/// State and schedule of a label that disappeared from the label files, in case it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retired {
     pub at: Timestamp,
@@ -61,7 +61,7 @@ pub struct Retired {
     pub next_poll_at: Option<Timestamp>,
 }
 
-/// What a registration writes.
+/// Changes that a registration writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistrationWrite {
     Nothing,
@@ -71,7 +71,7 @@ pub enum RegistrationWrite {
     Restart(RegistrationRecord),
 }
 
-/// Decides what a registration writes. `stored`: the label's row, if it has one.
+/// Decides the changes of a registration. `stored`: the label's row, if it has one.
 ///
 /// - An unknown label is inserted, due at once.
 /// - A polled label gets the origin. Configuration also sets its values, and a registration by hand sets them unless
@@ -107,7 +107,7 @@ pub fn register(
     })
 }
 
-/// Decides what a label's row is after its registration by `change.by` ends; `None`: there was none. A removal by hand
+/// Decides a label's row after its registration by `change.by` ends; `None`: there was none. A removal by hand
 /// ends the registration by discovery too. A label without another registration is removed; its history stays.
 pub fn withdraw(stored: &RegistrationRecord, change: RegistryChange) -> Option<RegistrationRecord> {
     let mut after = stored.clone();

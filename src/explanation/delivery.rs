@@ -180,7 +180,7 @@ pub fn then(
     let after = waited.map(|waited| format!("{why}next attempt {} later", measured(waited)));
     let by_hand = again.map(|at| format!("queued again at {}", shown(Some(at))));
     Some(match (by_hand, after) {
-        // The earlier plan is no longer recorded.
+        // The new plan has replaced the earlier one.
         (Some(by_hand), _) => format!("{why}{by_hand}"),
         (None, Some(after)) if accepted => format!("{after}: the answer was lost"),
         (None, Some(after)) => after,
@@ -225,17 +225,17 @@ mod tests {
 
     #[test]
     fn every_reason_names_a_remedy() {
-        let said = |why| reason(why, &delivery(), at(90));
+        let text = |why| reason(why, &delivery(), at(90));
         let gone = WaitReason::Paused { since: Some(at(0)), reason: Some(HealthReason::Gone) };
         assert_eq!(
-            said(gone),
+            text(gone),
             "orders is paused since 2026-09-21T14:13:20Z (it answered 410 Gone) until trackpost subscribers resume orders, \
              or until its url changes"
         );
-        assert!(said(WaitReason::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));
-        assert!(said(WaitReason::Due { since: at(0) }).starts_with("due for 1m: it is in flight"));
+        assert!(text(WaitReason::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));
+        assert!(text(WaitReason::Due { since: at(0) }).starts_with("due for 1m: it is in flight"));
         let capped = WaitReason::Planned(Due { at: at(0), reason: DueReason::RetryAfter { capped: true } });
-        assert!(said(capped).contains("for more than 24h"), "{}", said(capped));
+        assert!(text(capped).contains("for more than 24h"), "{}", text(capped));
     }
 
     #[test]
@@ -272,11 +272,11 @@ mod tests {
             retry_after: None,
             answer: None,
         };
-        let said = |waited, again| then(&failed, &delivery(), waited, again).unwrap();
+        let text = |waited, again| then(&failed, &delivery(), waited, again).unwrap();
         let wait = Some(Duration::from_secs(9));
-        assert_eq!(said(wait, None), "500 is a failure; next attempt 9 s later");
-        assert!(said(wait, Some(at(8))).starts_with("500 is a failure; queued again at "));
-        assert!(!said(wait, Some(at(8))).contains("next attempt"));
+        assert_eq!(text(wait, None), "500 is a failure; next attempt 9 s later");
+        assert!(text(wait, Some(at(8))).starts_with("500 is a failure; queued again at "));
+        assert!(!text(wait, Some(at(8))).contains("next attempt"));
         let planned = DeliveryView { next_attempt_at: Some(at(9)), ..delivery() };
         assert_eq!(
             then(&failed, &planned, None, None).unwrap(),

@@ -64,7 +64,7 @@ impl Subscribers {
     }
 }
 
-/// Describes a next attempt in one cell of a table: an instant, or what it waits for.
+/// Describes a next attempt in one cell of a table: an instant, or the reason for its wait.
 pub fn cell(next: &NextAttempt, now: Timestamp) -> String {
     let word = match next.reasons.first() {
         Some(WaitReason::Delivered | WaitReason::Dead) => "-",

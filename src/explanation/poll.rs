@@ -131,9 +131,9 @@ fn of_account(recorded: &Recorded, now: Timestamp) -> Vec<String> {
     let (name, account) = (&recorded.label.account, &recorded.account);
     let mut reasons = Vec::new();
     if account.status != AccountStatus::Ok {
-        let said = account.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        let detail = account.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
         reasons.push(format!(
-            "account {name} is {} since {}{said}: only one probe at a time is sent, the next at {}",
+            "account {name} is {} since {}{detail}: only one probe at a time is sent, the next at {}",
             account.status.as_str(),
             shown(Some(account.since)),
             shown(account.probe_at)
@@ -194,14 +194,14 @@ fn of_quota(name: &str, outlook: &Outlook) -> Vec<String> {
             "account {name} has used {used} of {budget} requests of the month that ends {until}"
         ));
     }
-    let (asked, allowed) = (outlook.demand * 60.0, outlook.allowed * 60.0);
+    let (demand, allowed) = (outlook.demand * 60.0, outlook.allowed * 60.0);
     let allowed = if allowed.fract() < 0.005 { format!("{allowed:.0}") } else { format!("{allowed:.2}") };
     let stretched = match outlook.stretch {
         stretch if stretch > 1.0 => format!(": all intervals are stretched by {stretch:.2}"),
         _ => String::new(),
     };
     reasons.push(format!(
-        "the labels of account {name} need {asked:.2} requests a minute of {allowed} allowed{stretched}"
+        "the labels of account {name} need {demand:.2} requests a minute of {allowed} allowed{stretched}"
     ));
     reasons
 }

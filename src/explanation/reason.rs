@@ -32,9 +32,9 @@ pub(super) fn in_words(reason: &PollReason) -> Vec<String> {
 }
 
 fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
-    let mut said = Vec::new();
+    let mut reasons = Vec::new();
     let (row, table) = (&cadenced.row, span(Duration::from_millis(cadenced.table_ms)));
-    said.push(match (cadenced.slowed_ms, cadenced.unchanged) {
+    reasons.push(match (cadenced.slowed_ms, cadenced.unchanged) {
         (Some(quiet), _) => {
             let quiet = span(Duration::from_millis(quiet));
             format!("row {row} of the cadence: quiet for over {quiet}, so every {table}")
@@ -44,24 +44,24 @@ fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
         (None, many) => format!("row {row} of the cadence: {table} after {many} unchanged polls"),
     });
     if let Some(opens) = cadenced.opens.as_ref().filter(|_| cadenced.learned.is_none()) {
-        said.push(format!("moved earlier, to the hours of row {opens}"));
+        reasons.push(format!("moved earlier, to the hours of row {opens}"));
     }
     if let Some(learned) = &cadenced.learned {
-        said.push(of_learned(learned, Duration::from_millis(cadenced.interval_ms)));
+        reasons.push(of_learned(learned, Duration::from_millis(cadenced.interval_ms)));
     }
     if cadenced.first {
-        said.push(
+        reasons.push(
             "the first interval is shortened by a part that depends on the label id, to spread polls in time"
                 .to_owned(),
         );
     }
     if cadenced.last {
-        said.push("the last poll before the label expires".to_owned());
+        reasons.push("the last poll before the label expires".to_owned());
     }
     if cadenced.alert {
-        said.push("moved earlier, to the time at which an alert (stalled, late) is due".to_owned());
+        reasons.push("moved earlier, to the time at which an alert (stalled, late) is due".to_owned());
     }
-    said
+    reasons
 }
 
 pub(super) fn times(count: impl Into<u64>) -> String {

@@ -27,7 +27,7 @@ pub struct Discovered {
 pub struct DiscoveryChanges {
     /// Labels that are newly polled.
     pub added: u64,
-    /// Labels that discovery no longer registers.
+    /// Labels that discovery stopped registering.
     pub dropped: u64,
 }
 

@@ -70,7 +70,7 @@ impl OpenFiles {
             .is_ok_and(|file| FileId::of(&file) == self.database && file.len() < MIN_DATABASE_BYTES)
     }
 
-    /// Fails if the path no longer names the open files: the next start would not find later writes.
+    /// Fails if the path does not name the open files any more: the next start would not find later writes.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let lost = |what: String| Err(StoreError::Lost { path: self.path.clone(), what });
         match self.path.metadata() {

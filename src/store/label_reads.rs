@@ -96,7 +96,7 @@ impl LabelReader {
 }
 
 impl Store {
-    /// Returns a label, with its history if planning `reading` may need it; `None` if the label no longer exists.
+    /// Returns a label, with its history if planning `reading` may need it; `None` if the label was deleted.
     pub async fn label_with_history(
         &self,
         row: i64,

@@ -68,7 +68,7 @@ impl Store {
         Ok(self.register(rows, Origin::Config, now).await?.inserted)
     }
 
-    /// Removes registrations of the configuration. Labels without another registration are no longer polled; their
+    /// Removes registrations of the configuration. Polls of labels without another registration end; their
     /// history is kept.
     pub async fn retire_configured(&self, labels: &[i64], now: Timestamp) -> Result<(), StoreError> {
         let labels = labels.to_vec();

@@ -116,7 +116,7 @@ impl Store {
         self.path().metadata().map_or(0, |file| file.len())
     }
 
-    /// Fails if the path no longer names the open files.
+    /// Fails if the path does not name the open files any more.
     pub fn check_files(&self) -> Result<(), StoreError> {
         self.files.check()
     }

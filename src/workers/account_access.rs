@@ -243,11 +243,11 @@ impl AccountAccess {
                 "the labels need more requests than the quota allows: all intervals are stretched by {stretch}");
         } else {
             info!(account = %account, demand_per_minute = per_minute,
-                "the quota is enough again: intervals are no longer stretched");
+                "the quota is enough again: intervals are not stretched");
         }
     }
 
-    /// Logs once when first polls take long, and once when they no longer do.
+    /// Logs once when first polls begin to take long, and once when that ends.
     fn log_first_polls(&self, waiting: u64, allowed: f64) {
         let take = first_polls_take(waiting, allowed);
         let (flag, logged) = (&self.logged_first_polls, self.logged_first_polls.load(Ordering::Relaxed));

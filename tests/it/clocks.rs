@@ -91,7 +91,7 @@ async fn a_failing_subscriber_is_probed_after_the_clock_was_set_back() {
         assert_eq!(harness.receiver.counts().received, received, "{back} {restart}: its Retry-After is 20 s");
         harness.pass(seconds(22));
         harness.deliver().await;
-        assert!(harness.receiver.counts().received > received, "{back} {restart}: it waits no longer");
+        assert!(harness.receiver.counts().received > received, "{back} {restart}: its wait is over");
     }
 }
 

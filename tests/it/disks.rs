@@ -183,7 +183,7 @@ async fn a_torn_or_damaged_log_keeps_every_commit_before_the_damage() {
             let expected = LostCommits { frame: frame as u64 + 1, commits: after };
             assert_eq!(lost, Some(expected).filter(|_| after > 1));
             fs::write(log_of(&copy), &log[..end + inside]).unwrap();
-            assert_eq!(lost_commits(&copy).unwrap(), None, "a torn end is no damage");
+            assert_eq!(lost_commits(&copy).unwrap(), None, "a torn end is not damage");
         }
     }
     assert_eq!(before, whole);

@@ -31,7 +31,7 @@ pub struct Checks {
     held: BTreeMap<SubscriberName, Timestamp>,
     /// Subscribers that were disabled, or that never accepted a message.
     pub absent: BTreeSet<&'static str>,
-    /// A list lost events that are no news when they come back.
+    /// A list lost events. They cause no message when they come back.
     pub lists_changed: bool,
     /// The daemon died before it recorded a jump of the clock, or before it recorded a request to compare the clock with.
     pub gaps_lost: bool,

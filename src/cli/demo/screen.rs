@@ -108,9 +108,9 @@ impl Screen {
                     continue;
                 };
                 *state = after;
-                let says = event["description"].as_str().unwrap_or_default();
+                let description = event["description"].as_str().unwrap_or_default();
                 let (seconds, label) = (passed.as_secs_f64(), parcel.label.as_str());
-                text.push_str(&format!("{seconds:5.1} s  {label:<8} {:<16}  {says}\n", after.name()));
+                text.push_str(&format!("{seconds:5.1} s  {label:<8} {:<16}  {description}\n", after.name()));
             }
             *printed = view.added_ids.len();
         }
@@ -155,10 +155,10 @@ fn coloured(line: String, state: ParcelState) -> String {
 fn line(parcel: &DemoParcel, view: Option<&LedgerLabel>) -> (String, ParcelState) {
     let state = view.map(ParcelState::of).unwrap_or_default();
     let newest = view.and_then(|view| view.events.get(view.added_ids.last()?));
-    let says: String =
+    let description: String =
         newest.and_then(|event| event["description"].as_str()).unwrap_or_default().chars().take(22).collect();
     let line = format!(
-        "{:<7} {:<5}  {}  {:<16}  {says:<22}  {:>3} posts",
+        "{:<7} {:<5}  {}  {:<16}  {description:<22}  {:>3} posts",
         parcel.label.as_str(),
         carrier(parcel.carrier),
         state.dots(),

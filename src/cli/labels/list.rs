@@ -77,7 +77,7 @@ fn row(label: &LabelView) -> [String; 8] {
 pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<ExitCode, Failure> {
     let (label, key) = resolve::label_or_tracking(store, config, &what.id, what.account.as_deref()).await?;
     let Some((view, detail)) = store.label_detail(label.row).await? else {
-        return Err(Failure::new(format!("{} is no longer registered", key.id)));
+        return Err(Failure::new(format!("{} was removed meanwhile", key.id)));
     };
     let view = Outlooks::of(store, config, clock::now()).await?.with_expected_poll(view);
     if what.listing.json {

@@ -80,7 +80,7 @@ async fn poll_result(store: &Store, label: &DueLabel<'_>, watch: Stopwatch) -> R
     let id = label.id;
     loop {
         let Some((view, detail)) = store.label_detail(label.row).await? else {
-            return Err(Failure::new(format!("{id} is no longer registered")));
+            return Err(Failure::new(format!("{id} was removed meanwhile")));
         };
         if view.last_polled_at != label.before {
             return Ok(last_poll(&view, &detail));

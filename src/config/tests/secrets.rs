@@ -225,8 +225,7 @@ fn every_fault_has_a_hint() {
     assert!(report.contains("verbose: is not a known key (hint: valid here: path"), "{report}");
     assert!(report.contains("log.level = verbose: is not a log level (hint: valid here: "), "{report}");
     for end in ["DE", "sp"] {
-        let line =
-            format!("cadence.{end}: is not a known key (hint: a label in DE or SP is no longer polled;");
+        let line = format!("cadence.{end}: is not a known key (hint: polls of a label end with DE or SP;");
         assert!(report.contains(&line), "{report}");
     }
 }

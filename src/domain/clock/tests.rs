@@ -40,7 +40,7 @@ fn time_that_did_not_pass_does_not_count() {
     assert_eq!(gaps.defer(at(DAY)), at(62 * DAY - 4));
     assert_eq!(gaps.defer(at(0)), at(0));
     assert_eq!(gaps.defer(at(62 * DAY)), at(62 * DAY));
-    // After a jump back, the gap no longer counts, because the time passes.
+    // After a jump back, the gap does not count, because the time passes.
     gaps.add_jump(Jump { from: at(61 * DAY + 10), to: at(14) });
     assert_eq!(gaps.between(at(0), at(61 * DAY)).as_secs(), 10);
 }

@@ -54,22 +54,22 @@ fn polled() -> PollState {
     }
 }
 
-fn said(label: LabelView, poll_state: PollState, account: AccountState) -> Vec<String> {
-    said_of(label, poll_state, account, 0, 1.5)
+fn lines(label: LabelView, poll_state: PollState, account: AccountState) -> Vec<String> {
+    lines_of(label, poll_state, account, 0, 1.5)
 }
 
-fn said_of(
+fn lines_of(
     label: LabelView,
     poll_state: PollState,
     account: AccountState,
     used_this_month: u64,
-    asked: f64,
+    demand: f64,
 ) -> Vec<String> {
     let now = at("2026-11-22T10:00:00Z");
     let requests_per_month = if used_this_month > 0 { 1_000 } else { 0 };
     let limits = AccountLimits { requests_per_minute: 160, requests_per_month };
     let share = AdaptiveLimit::default();
-    let outlook = Outlook::new(limits, asked / 60.0, &share, used_this_month, &account, now);
+    let outlook = Outlook::new(limits, demand / 60.0, &share, used_this_month, &account, now);
     let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
     let detail = LabelDetail { poll_state, asked_by: Vec::new(), recent_polls: Vec::new() };
     let outlook = Some(outlook);
@@ -79,16 +79,16 @@ fn said_of(
 #[test]
 fn a_stretched_quota_is_explained_with_its_factor() {
     let account = AccountState::new(at("2026-11-20T00:00:00Z"));
-    let stretched = said_of(label("active"), polled(), account.clone(), 0, 240.0);
+    let stretched = lines_of(label("active"), polled(), account.clone(), 0, 240.0);
     assert_eq!(
         stretched[2..],
         [
             "the labels of account main need 240.00 requests a minute of 160 allowed: all intervals are \
              stretched by 1.50",
-            "planned for 2026-11-22T13:00:00.000Z; expected later, for the reasons above",
+            "planned for 2026-11-22T13:00:00.000Z; expected later, for the lines above",
         ]
     );
-    let used_up = said_of(label("active"), polled(), account.clone(), 1_000, 1.5);
+    let used_up = lines_of(label("active"), polled(), account.clone(), 1_000, 1.5);
     assert_eq!(
         used_up[2],
         "account main has used up its 1000 requests of this month: no requests until 2026-12-01T00:00:00.000Z"
@@ -99,7 +99,7 @@ fn a_stretched_quota_is_explained_with_its_factor() {
 fn row_step_and_quota() {
     let account = AccountState::new(at("2026-11-20T00:00:00Z"));
     assert_eq!(
-        said(label("active"), polled(), account.clone()),
+        lines(label("active"), polled(), account.clone()),
         [
             "status IT, one unchanged poll, quiet for 5h: next poll after 4h (±8 %)",
             "row IT of the cadence: 4h after one unchanged poll",
@@ -115,9 +115,9 @@ fn a_label_without_polls_has_one_sentence() {
         [("removed", "removed: "), ("expired", "expired: "), ("finished", "finished with")]
     {
         let label = LabelView { next_poll_at: None, ..label(state) };
-        let said = said(label, polled(), account.clone());
-        assert_eq!(said.len(), 1);
-        assert!(said[0].starts_with(beginning), "{said:?}");
+        let lines = lines(label, polled(), account.clone());
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].starts_with(beginning), "{lines:?}");
     }
 }
 
@@ -135,9 +135,9 @@ fn failures_of_the_label_and_of_the_account() {
         reason: Some(PollReason::Failed { failures: 3, interval_ms: 240_000 }),
         ..polled()
     };
-    let said = said(label("active"), failing, account);
-    assert!(said[0].starts_with("failed 3 times in a row since 2026-11-22T09:00:00Z"), "{said:?}");
-    assert_eq!(said[1], "failed 3 times in a row");
-    assert!(said[2].starts_with("account main is unauthorized since 2026-11-22T09:00:00Z"), "{said:?}");
-    assert!(said[3].ends_with("waits until 2026-11-22T10:00:30Z"), "{said:?}");
+    let lines = lines(label("active"), failing, account);
+    assert!(lines[0].starts_with("failed 3 times in a row since 2026-11-22T09:00:00Z"), "{lines:?}");
+    assert_eq!(lines[1], "failed 3 times in a row");
+    assert!(lines[2].starts_with("account main is unauthorized since 2026-11-22T09:00:00Z"), "{lines:?}");
+    assert!(lines[3].ends_with("waits until 2026-11-22T10:00:30Z"), "{lines:?}");
 }

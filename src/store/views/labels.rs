@@ -216,7 +216,7 @@ impl Store {
         Ok(rows)
     }
 
-    /// Returns a label with its details; `None` if it no longer exists.
+    /// Returns a label with its details; `None` if it was deleted.
     pub async fn label_detail(&self, row: i64) -> Result<Option<(LabelView, LabelDetail)>, StoreError> {
         let found = sqlx::query("SELECT * FROM labels WHERE label_key = ?").bind(row);
         let Some(row) = found.fetch_optional(&self.readers).await? else { return Ok(None) };

@@ -107,7 +107,7 @@ struct Writing<'a> {
     watcher: Watcher,
     written: &'a RowsWritten,
     files: Arc<OpenFiles>,
-    /// Whether the path no longer names the open file.
+    /// Whether the path stopped naming the open file.
     lost: bool,
 }
 

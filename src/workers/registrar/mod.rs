@@ -243,7 +243,7 @@ impl Registrar {
         self.logged = logged;
     }
 
-    /// Logs and records files that are newly left out or no longer left out.
+    /// Logs and records files that are newly left out or read again.
     async fn record_left_out(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let now_out = self.left_out_now().map(|LeftOut { path, fault }| (path.clone(), fault.clone()));
         let left_out: BTreeMap<PathBuf, Fault> = now_out.collect();

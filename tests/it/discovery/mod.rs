@@ -135,7 +135,7 @@ async fn a_voided_label_is_dropped_within_the_hour() {
     assert_eq!(harness.row("se-4").await.state, "active");
     let polls = harness.sandbox.requests_of("se-2");
     harness.poll().await;
-    assert_eq!(harness.sandbox.requests_of("se-2"), polls, "it is no longer polled");
+    assert_eq!(harness.sandbox.requests_of("se-2"), polls, "its polls have ended");
 }
 
 fn by_hand(harness: &Harness, label: &str) -> Registration {

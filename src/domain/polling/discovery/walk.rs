@@ -64,7 +64,7 @@ impl PageSize {
 pub struct PageResult {
     /// Labels to register, if they are not registered.
     pub tracked: Vec<ListedLabel>,
-    /// Labels that discovery no longer registers.
+    /// Labels that discovery stopped registering.
     pub voided: Vec<LabelId>,
     /// The new position; `None`: unchanged.
     pub position: Option<Timestamp>,

@@ -124,7 +124,7 @@ fn copy_fields(after: &mut PollState, tracking: &Tracking, digest: Digest, now: 
 }
 
 /// Whether the parcel is delivered although its status differs: a delivery among the scans of this answer, or among
-/// earlier scans that the list no longer holds, after which it did not move.
+/// earlier scans that dropped out of the list, after which it did not move.
 fn is_delivered_by_scan<'k>(
     before: &PollState,
     deliveries: DeliveryScans,

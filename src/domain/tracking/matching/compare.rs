@@ -42,7 +42,7 @@ pub struct Matching {
     pub flapped: Vec<(usize, usize)>,
     /// Events missing for the first time.
     pub missing: Vec<usize>,
-    /// The oldest events, which the list no longer reaches back to, while newer ones are there.
+    /// The oldest events, which the list does not reach back to, while newer ones are there.
     pub fell_off: Vec<usize>,
     /// Events that were missing once and are back. They are in `same`, `flapped` or `revised` too.
     pub reappeared: Vec<usize>,
@@ -202,7 +202,7 @@ impl Matching {
         self.updates.extend(record.map(|record| Update { known: old, record }));
     }
 
-    /// Adds a live event that the list no longer reaches back to.
+    /// Adds a live event that the list does not reach back to.
     fn add_fallen_off(&mut self, before: &KnownEvent, old: usize) {
         self.fell_off.push(old);
         let record = KnownEvent { missing_polls: 0, fell_off: true, ..before.clone() };

@@ -31,7 +31,7 @@ pub struct KnownEvent {
     /// Good polls in a row without this event.
     pub missing_polls: u32,
     pub retracted: bool,
-    /// Whether the carrier's list no longer reaches back to this event, which was the oldest. Such an event is neither
+    /// Whether the carrier's list stopped reaching back to this event, which was the oldest. Such an event is neither
     /// missing nor retracted. When the list reaches back again, nothing is announced.
     pub fell_off: bool,
 }

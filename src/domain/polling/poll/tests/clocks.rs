@@ -20,7 +20,7 @@ fn a_jump_causes_no_alert_and_no_expiry() {
         assert!(plan.poll_state.next_poll_at.is_some());
         assert_eq!(plan.poll_state.last_changed_at, Some(at(0)), "the stored time does not change");
     }
-    // The alerts are sent once so much time has really passed.
+    // The alerts are sent once that much time has really passed.
     let mut sent = Vec::new();
     for hour in (9..=61 * 24).step_by(3) {
         sent.extend(life.answer(body, days * 24 + hour).messages.into_iter().map(|message| message.kind));

@@ -30,7 +30,11 @@ fn five_refusals_over_three_days_end_polling() {
     let gone = life.refusal(79);
     assert_eq!((kinds(&gone), gone.poll_state.state), (vec!["unavailable"], LabelState::Unavailable));
     let asked = life.refusal(80);
-    assert_eq!((kinds(&asked), asked.poll_state.next_poll_at), (vec![], None), "asked by hand: said once");
+    assert_eq!(
+        (kinds(&asked), asked.poll_state.next_poll_at),
+        (vec![], None),
+        "requested by hand: reported once"
+    );
     assert_eq!(gone.deliveries.len(), 1, "no poll's summary, so nothing in the native form");
 }
 

@@ -156,7 +156,7 @@ fn a_label_from_the_first_poll_to_the_delivery() {
     assert_eq!(kinds(&accepted), ["event.added", "estimate.changed", "status.changed", "updated"]);
     let noticed = at(1).as_millisecond();
     assert_eq!(accepted.messages.iter().map(|m| m.seq.unwrap() - noticed).collect::<Vec<_>>(), [0, 1, 2, 3]);
-    assert_eq!(accepted.deliveries.len(), 4, "the native form asked for deliveries only");
+    assert_eq!(accepted.deliveries.len(), 4, "the native format selects deliveries only");
 
     let out = life.answer(
         &tracking("it", "OUT_FOR_DELIVERY", "\"2026-11-03T20:00:00Z\"", &[second.clone(), first.clone()]),

@@ -156,7 +156,7 @@ proptest! {
         if backup >= before.len() {
             copy = life.copy();
         }
-        // The parcel has moved meanwhile: the API's answer is no older than its last one, unless all answers since the
+        // The parcel has moved meanwhile: the API's answer is at least as new as its last one, unless all answers since the
         // backup were announced.
         let from = if sees_all_again { backup } else { lost - 1 };
         for answer in polled(&all[from..], &skipped_after) {
