@@ -259,6 +259,8 @@ CREATE TABLE clock (
     clock_key INTEGER PRIMARY KEY CHECK (clock_key = 1),
     wall      INTEGER NOT NULL,
     uptime    INTEGER NOT NULL CHECK (uptime >= 0),
+    -- Digest of the machine's id and name: uptimes of two machines cannot be compared.
+    machine   BLOB    CHECK (length(machine) = 32),
     -- Spans of wall time that did not pass: start and end of each.
     gaps      TEXT    NOT NULL CHECK (json_type(gaps) = 'array')
 ) STRICT;

@@ -12,10 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, SignedDurationRound, Timestamp, Unit};
+use rustix::system::uname;
 use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
 use crate::domain::clock::{BetweenRuns, ClockRecord, Clocks, Gaps, Jump, MIN_LOGGED_JUMP, Mark};
+use crate::domain::digest::{Digest, of_parts};
 use crate::domain::time::later;
 
 /// Returns the wall time in whole milliseconds, the precision of the database. Each reading is compared with monotonic
@@ -83,6 +85,7 @@ struct ClockState {
     skew: SignedDuration,
     gaps: Arc<Gaps>,
     uptime: Duration,
+    machine: Option<Digest>,
     /// A jump that is not logged yet.
     jump: Option<Jump>,
     last_jump: Option<(Jump, Stopwatch)>,
@@ -90,14 +93,14 @@ struct ClockState {
 
 impl ClockState {
     fn mark(&self) -> Mark {
-        Mark { wall: self.wall, uptime: self.uptime }
+        Mark { wall: self.wall, uptime: self.uptime, machine: self.machine }
     }
 }
 
 /// Reads both clocks and calls `f` with the state.
 fn with<T>(f: impl FnOnce(&mut ClockState) -> T) -> T {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (instant, Mark { wall, uptime }) = read();
+    let (instant, wall, uptime) = read();
     let state = state.get_or_insert_with(|| ClockState {
         start: instant,
         clocks: Clocks::new(wall, Duration::ZERO),
@@ -105,6 +108,7 @@ fn with<T>(f: impl FnOnce(&mut ClockState) -> T) -> T {
         skew: SignedDuration::ZERO,
         gaps: Arc::default(),
         uptime,
+        machine: machine(),
         jump: None,
         last_jump: None,
     });
@@ -121,14 +125,21 @@ fn with<T>(f: impl FnOnce(&mut ClockState) -> T) -> T {
 }
 
 /// Reads all clocks at the same time. If the process is suspended between two readings, they are read again.
-fn read() -> (Instant, Mark) {
+fn read() -> (Instant, Timestamp, Duration) {
     loop {
         let (before, wall) = (Instant::now(), later(Timestamp::now(), offset()));
         let uptime = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
         if before.elapsed() < Duration::from_millis(100) {
-            return (before, Mark { wall, uptime });
+            return (before, wall, uptime);
         }
     }
+}
+
+/// Returns the digest of the machine's id and name. The id itself should not leave the machine (machine-id(5)).
+fn machine() -> Option<Digest> {
+    let id = std::fs::read_to_string("/etc/machine-id").ok()?;
+    let name = uname().nodename().to_string_lossy().into_owned();
+    Some(of_parts(&["trackpost", id.trim(), &name]))
 }
 
 /// The offset of the wall clock that the torture test sets: seconds in the file `TRACKPOST_CLOCK_OFFSET`.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::domain::digest::Digest;
 use crate::domain::time::{later, signed};
 
 /// Smallest difference that is a jump. A smaller one is slewing, or the time between two readings.
@@ -38,6 +39,8 @@ impl Jump {
 pub struct Mark {
     pub wall: Timestamp,
     pub uptime: Duration,
+    /// Digest of the machine's id and name; `None`: it has none.
+    pub machine: Option<Digest>,
 }
 
 impl Mark {
@@ -51,15 +54,14 @@ impl Mark {
 }
 
 impl Mark {
-    /// Returns how far the wall clock jumped from the end of a run to the start of the next, which may be on another
-    /// machine or after a start of this one. A jump back is at most as long as the wall clock shows: a longer uptime
-    /// alone proves none.
+    /// Returns how far the wall clock jumped from the end of a run to the start of the next. If the machine is another
+    /// one or was started in between, the uptime proves nothing, and a jump back is as long as the wall clock shows.
     pub fn jump_between_runs(self, now: Self) -> SignedDuration {
-        let set_back = now.wall.duration_since(self.wall).min(SignedDuration::ZERO);
-        let jump = match now.uptime.checked_sub(self.uptime) {
-            Some(_) => self.jump_until(now).max(set_back),
-            None => set_back,
-        };
+        let same_machine = self.machine.is_some() && self.machine == now.machine;
+        if same_machine && now.uptime >= self.uptime {
+            return self.jump_until(now);
+        }
+        let jump = now.wall.duration_since(self.wall).min(SignedDuration::ZERO);
         if jump.abs() < SMALLEST_JUMP { SignedDuration::ZERO } else { jump }
     }
 }

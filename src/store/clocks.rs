@@ -15,11 +15,13 @@ use crate::domain::clock::{ClockRecord, Gaps, Mark};
 impl Store {
     /// Returns what the last run left; `None` in a new database.
     pub async fn last_run(&self) -> Result<Option<ClockRecord>, StoreError> {
-        let row = sqlx::query!("SELECT wall, uptime, gaps FROM clock").fetch_optional(&self.readers).await?;
+        let row = sqlx::query!("SELECT wall, uptime, machine, gaps FROM clock")
+            .fetch_optional(&self.readers)
+            .await?;
         Ok(row.map(|row| {
             let gaps: Vec<(i64, i64)> = serde_json::from_str(&row.gaps).unwrap_or_default();
             let gaps = gaps.into_iter().map(|(from, to)| (at(from), at(to))).collect();
-            ClockRecord { mark: mark(row.wall, row.uptime), gaps: Arc::new(Gaps::new(gaps)) }
+            ClockRecord { mark: mark(row.wall, row.uptime, row.machine), gaps: Arc::new(Gaps::new(gaps)) }
         }))
     }
 
@@ -49,8 +51,9 @@ impl Store {
     }
 }
 
-fn mark(wall: i64, uptime: i64) -> Mark {
-    Mark { wall: at(wall), uptime: Duration::from_millis(uptime.unsigned_abs()) }
+fn mark(wall: i64, uptime: i64, machine: Option<Vec<u8>>) -> Mark {
+    let machine = machine.and_then(|digest| digest.try_into().ok());
+    Mark { wall: at(wall), uptime: Duration::from_millis(uptime.unsigned_abs()), machine }
 }
 
 /// Moves the counted requests by the jump of the clock since the last call, in an open transaction.
@@ -61,8 +64,8 @@ pub(super) async fn align(tx: &mut SqliteConnection, now: &ClockRecord) -> Resul
 }
 
 async fn read_mark(tx: &mut SqliteConnection) -> Result<Option<Mark>, sqlx::Error> {
-    let last = sqlx::query!("SELECT wall, uptime FROM clock").fetch_optional(tx).await?;
-    Ok(last.map(|last| mark(last.wall, last.uptime)))
+    let last = sqlx::query!("SELECT wall, uptime, machine FROM clock").fetch_optional(tx).await?;
+    Ok(last.map(|last| mark(last.wall, last.uptime, last.machine)))
 }
 
 async fn move_requests(tx: &mut SqliteConnection, jump: SignedDuration) -> Result<(), sqlx::Error> {
@@ -79,13 +82,16 @@ async fn move_requests(tx: &mut SqliteConnection, jump: SignedDuration) -> Resul
 async fn write(tx: &mut SqliteConnection, now: &ClockRecord) -> Result<(), sqlx::Error> {
     let wall = ms(now.mark.wall);
     let uptime = i64::try_from(now.mark.uptime.as_millis()).unwrap_or(i64::MAX);
+    let machine = now.mark.machine.map(|digest| digest.to_vec());
     let gaps: Vec<(i64, i64)> = now.gaps.iter().map(|(from, to)| (ms(*from), ms(*to))).collect();
     let gaps = json(&gaps);
     sqlx::query!(
-        "INSERT INTO clock (clock_key, wall, uptime, gaps) VALUES (1, ?, ?, ?)
-         ON CONFLICT DO UPDATE SET wall = excluded.wall, uptime = excluded.uptime, gaps = excluded.gaps",
+        "INSERT INTO clock (clock_key, wall, uptime, machine, gaps) VALUES (1, ?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET wall = excluded.wall, uptime = excluded.uptime, machine = excluded.machine,
+            gaps = excluded.gaps",
         wall,
         uptime,
+        machine,
         gaps
     )
     .execute(tx)

@@ -1,5 +1,7 @@
 //! Workers: loops around a step that does one bounded piece of work.
 
+use crate::store::StoreError;
+
 // Polls the labels of an account.
 pub mod poller;
 // Finds new labels of an account.
@@ -19,3 +21,8 @@ pub mod heartbeat;
 pub mod in_flight;
 // Learned change rates, shared by the pollers.
 pub mod learned_rates;
+
+/// Runs `work`, which reads files or computes for long, on a thread that may block.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Panicked(error.to_string()))
+}

@@ -49,8 +49,8 @@ const ONLY_IN: &[(&str, &str)] = &[
     ("clap clap_complete console indicatif roff println! eprintln! print! eprint!", "cli main"),
     // A pool closes its idle connections in a task that ends with the pool.
     ("tokio::spawn task::spawn spawn_local thread::spawn", "daemon transport"),
-    // Files are read there, and the status page computes its forecast.
-    ("spawn_blocking", "daemon http workers"),
+    // Files are read there.
+    ("spawn_blocking", "daemon workers"),
     // Tasks of a worker end with the worker, and HTTP connections with their server.
     ("JoinSet", "daemon http workers"),
     ("tokio::signal signal::unix signal::ctrl_c", "daemon"),

@@ -46,7 +46,7 @@ fn time_that_did_not_pass_does_not_count() {
 }
 
 fn mark(seconds: i64, uptime: u64) -> Mark {
-    Mark { wall: at(seconds), uptime: Duration::from_secs(uptime) }
+    Mark { wall: at(seconds), uptime: Duration::from_secs(uptime), machine: Some([1; 32]) }
 }
 
 #[test]
@@ -63,13 +63,17 @@ fn a_jump_between_two_marks_is_the_time_that_did_not_pass() {
 }
 
 #[test]
-fn between_two_runs_only_the_wall_clock_proves_a_jump_back() {
+fn between_two_runs_the_uptime_counts_on_the_same_machine_only() {
+    let on = |machine, mark| Mark { machine, ..mark };
+    let (other, unknown) = (Some([2; 32]), None);
     for (now, jump) in [
         (mark(60, 160), 0),
         (mark(180, 160), 120),
-        (mark(-3_540, 160), -3_540),
-        // Another machine, which has been up for longer.
-        (mark(10, 8_640_000), 0),
+        (mark(-3_540, 160), -3_600),
+        // Another machine, which has been up for longer; then with its clock set back.
+        (on(other, mark(10, 8_640_000)), 0),
+        (on(other, mark(-3_540, 160)), -3_540),
+        (on(unknown, mark(180, 160)), 0),
         // The machine was started again; then with its clock set back.
         (mark(DAY, 99), 0),
         (mark(-DAY, 99), -DAY),
@@ -100,7 +104,7 @@ fn a_run_continues_the_gaps_of_the_last_one() {
     assert_eq!(gap, 61 * DAY - 4 + DAY + 3_600);
     // It was set back by a day: the time of the gap passes.
     let (between, gap) = run(mark(ended - DAY, 105));
-    assert!(matches!(between, BetweenRuns::Jumped(jump) if jump.by().as_secs() == -DAY), "{between:?}");
+    assert!(matches!(between, BetweenRuns::Jumped(jump) if jump.by().as_secs() == -DAY - 5), "{between:?}");
     assert_eq!(gap, 60 * DAY + 10 - 4);
     // The machine was off for a day.
     let (between, _) = run(mark(ended + DAY, 20));

@@ -29,6 +29,7 @@ use crate::store::views::accounts::AccountView;
 use crate::store::views::attention::{self, Configured};
 use crate::store::views::labels::LabelCount;
 use crate::store::views::subscribers::SubscriberView;
+use crate::workers::blocking;
 
 /// Period of the freshness figures.
 const FRESHNESS: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -321,7 +322,7 @@ async fn foretell(configured: &Configured, labels: &[LabelCount], forecasts: &Fo
         Some((of, each)) if of == cadence => *each,
         _ => {
             let of = cadence.clone();
-            let each = tokio::task::spawn_blocking(move || forecast(&of)).await.ok()?;
+            let each = blocking(move || forecast(&of)).await.ok()?;
             last.insert((cadence.clone(), each)).1
         }
     };

@@ -10,13 +10,14 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::{RETIRE_AFTER, blocking};
+use super::RETIRE_AFTER;
 use crate::clock::Stopwatch;
 use crate::config::{Comparison, FileNumber, LabelReading, LabelSources};
 use crate::domain::label::Registration;
 use crate::domain::time::later;
 use crate::store::labels::CHUNK;
 use crate::store::{Store, StoreError};
+use crate::workers::blocking;
 
 /// Interval between log lines while many labels are registered.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);

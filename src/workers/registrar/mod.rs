@@ -31,6 +31,7 @@ use crate::config::{Fault, FileScan, LabelSources, LeftOut};
 use crate::domain::time::later;
 use crate::notices::Notices;
 use crate::store::{Store, StoreError};
+use crate::workers::blocking;
 use compare::MissingLabels;
 use files::Files;
 use watching::Watching;
@@ -265,9 +266,4 @@ impl Registrar {
         self.left_out = Some(left_out);
         Ok(())
     }
-}
-
-/// Runs `work` on a thread that may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Panicked(error.to_string()))
 }
