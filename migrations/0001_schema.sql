@@ -11,16 +11,16 @@ CREATE TABLE registry (
 
 INSERT INTO registry VALUES (1, 0);
 
--- Label files that were read or skipped. Paths are absolute, symbolic links not resolved.
+-- Label files that were read or left out. Paths are absolute, symbolic links not resolved.
 CREATE TABLE label_files (
     file_key INTEGER PRIMARY KEY,
     path     TEXT    NOT NULL UNIQUE,
-    -- Why and since when it is skipped; null: it is not skipped.
+    -- Why and since when it is left out; null: it is not left out.
     problem  TEXT,
     hint     TEXT,
     since    INTEGER,
-    CONSTRAINT skipped_files_have_a_time      CHECK ((problem IS NULL) = (since IS NULL)),
-    CONSTRAINT only_skipped_files_have_a_hint CHECK (hint IS NULL OR problem IS NOT NULL)
+    CONSTRAINT left_out_files_have_a_time      CHECK ((problem IS NULL) = (since IS NULL)),
+    CONSTRAINT only_left_out_files_have_a_hint CHECK (hint IS NULL OR problem IS NOT NULL)
 ) STRICT;
 
 CREATE TABLE labels (
@@ -90,6 +90,7 @@ CREATE TABLE labels (
     CONSTRAINT only_removed_labels_resume       CHECK ((retired_at IS NULL) = (resume_state IS NULL)
                                                       AND (retired_at IS NULL OR state = 'removed')
                                                       AND (resume_at IS NULL OR retired_at IS NOT NULL)),
+    CONSTRAINT only_waits_have_a_reason         CHECK (reason IS NULL OR wait_ms > 0),
     CONSTRAINT finished_labels_have_a_time      CHECK (state <> 'finished' OR finished_at IS NOT NULL),
     CONSTRAINT failing_labels_have_a_start      CHECK ((failures > 0) = (failing_since IS NOT NULL)),
     CONSTRAINT refused_labels_have_a_start      CHECK ((refusals > 0) = (refused_since IS NOT NULL))
@@ -322,7 +323,7 @@ CREATE TABLE freshness (
 CREATE TABLE learned_rates (
     carrier  TEXT    NOT NULL,
     state    TEXT    NOT NULL,
-    tally    TEXT    NOT NULL CHECK (json_type(tally) = 'object'),
+    counts   TEXT    NOT NULL CHECK (json_type(counts) = 'object'),
     saved_at INTEGER NOT NULL,
     PRIMARY KEY (carrier, state)
 ) STRICT, WITHOUT ROWID;

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use crate::domain::clock::{BetweenRuns, ClockRecord, Clocks, Gaps, Jump, MIN_LOGGED_JUMP, Mark};
 use crate::domain::digest::{Digest, of_parts};
-use crate::domain::time::later;
+use crate::domain::time::{later, whole_ms};
 
 /// Returns the wall time in whole milliseconds, the precision of the database. Each reading is compared with monotonic
 /// time; a jump is logged once.
@@ -27,7 +27,7 @@ pub fn now() -> Timestamp {
     if let Some(jump) = jump {
         log_jump(jump);
     }
-    cut(wall)
+    whole_ms(wall)
 }
 
 /// Returns the sum of all jumps of the wall clock since the process started. Real time is wall time minus this.
@@ -45,26 +45,29 @@ pub fn record() -> ClockRecord {
     with(|state| ClockRecord { mark: state.mark(), gaps: Arc::clone(&state.gaps) })
 }
 
-/// Continues the last run. Logs a jump of the clock, or a long time between; no alert runs out in that time.
-pub fn continue_last_run(mut last: ClockRecord) {
-    let ended_at = cut(last.mark.wall);
-    let between = with(|state| {
-        let between = last.continue_at(state.mark());
+/// Continues the last run. Logs a jump of the clock, or a long time between; no alert runs out in that time. Returns the
+/// length of the jump.
+pub fn continue_last_run(mut last: ClockRecord) -> SignedDuration {
+    let ended_at = whole_ms(last.mark.wall);
+    let (between, jump) = with(|state| {
+        let jump = last.mark.jump_between_runs(state.mark());
+        let between = last.continue_at(state.mark(), jump);
         state.gaps = last.gaps;
         if let BetweenRuns::Jumped(jump) = between {
             state.last_jump = Some((jump, Stopwatch::start()));
         }
-        between
+        (between, jump)
     });
     match between {
         BetweenRuns::Nothing => {}
         BetweenRuns::Jumped(jump) => {
-            warn!(last_run_at = %ended_at, now = %cut(jump.to), "{} since the last run", in_words(jump));
+            warn!(last_run_at = %ended_at, now = %whole_ms(jump.to), "{} since the last run", in_words(jump));
         }
         BetweenRuns::Away(away) => {
             warn!(last_run_at = %ended_at, "trackpost did not run for {}, or the clock jumped forward", rounded(away))
         }
     }
+    jump
 }
 
 /// Returns the last logged jump of the clock for an hour.
@@ -159,8 +162,8 @@ const fn offset() -> SignedDuration {
 fn log_jump(jump: Jump) {
     warn!(
         jump_s = jump.by().as_secs(),
-        from = %cut(jump.from),
-        to = %cut(jump.to),
+        from = %whole_ms(jump.from),
+        to = %whole_ms(jump.to),
         "{}: waits keep their planned length, the quota holds in real time, and no label expires because of it",
         in_words(jump)
     );
@@ -176,10 +179,6 @@ pub fn in_words(jump: Jump) -> String {
 fn rounded(duration: SignedDuration) -> String {
     let rounded = duration.round(SignedDurationRound::new().smallest(Unit::Second));
     format!("{:#}", rounded.unwrap_or(duration))
-}
-
-fn cut(at: Timestamp) -> Timestamp {
-    Timestamp::from_millisecond(at.as_millisecond()).expect("a millisecond instant is in range")
 }
 
 /// A stopwatch with a start in wall time that counts real time.
@@ -198,7 +197,7 @@ impl StepClock {
     pub fn now(self) -> Timestamp {
         // Not before the start of the stopwatch, unless the clock was set back.
         let set_back = skew().saturating_sub(self.skew).min(SignedDuration::ZERO);
-        now().max(cut(later(self.began_at, set_back)))
+        now().max(whole_ms(later(self.began_at, set_back)))
     }
 }
 

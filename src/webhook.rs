@@ -56,8 +56,8 @@ pub struct NoTls(String);
 /// The connections to one subscriber.
 #[derive(Clone)]
 pub struct WebhookClient {
-    /// `None` if the URL cannot be used.
-    transport: Option<Transport>,
+    /// The connections and the parsed URL; an error if that is not valid.
+    transport: Result<(Transport, Url), url::ParseError>,
     address_policy: AddressPolicy,
     redaction: Redaction,
 }
@@ -71,8 +71,8 @@ impl fmt::Debug for WebhookClient {
 
 impl WebhookClient {
     pub fn new(subscriber: &Subscriber) -> Result<Self, NoTls> {
-        let url = Url::parse(subscriber.url.expose()).ok();
-        let encrypted = url.as_ref().is_some_and(|url| url.scheme() == "https");
+        let url = Url::parse(subscriber.url.expose());
+        let encrypted = url.as_ref().is_ok_and(|url| url.scheme() == "https");
         let address_policy = AddressPolicy { encrypted, allow_insecure: subscriber.allow_insecure };
         let tls = crate::tls::client_config(&subscriber.roots, subscriber.identity.as_ref())
             .map_err(|error| NoTls(error.to_string()))?;
@@ -85,21 +85,22 @@ impl WebhookClient {
             limits: ConnectionLimits::default(),
             connect_timeout: None,
         };
-        let transport = url.map(|url| Transport::new(&url, settings)).transpose();
-        let transport = transport.map_err(|what| NoTls(what.to_owned()))?;
+        let transport = match url {
+            Ok(url) => {
+                let transport = Transport::new(&url, settings).map_err(|what| NoTls(what.to_owned()))?;
+                Ok((transport, url))
+            }
+            Err(error) => Err(error),
+        };
         Ok(Self { transport, address_policy, redaction: Redaction::of(subscriber) })
     }
 
     /// Makes one attempt at `now`.
     pub async fn post(&self, subscriber: &Subscriber, callback: &Callback<'_>, now: Timestamp) -> Attempt {
         let watch = Stopwatch::start();
-        let url = Url::parse(subscriber.url.expose());
-        let mut attempt = match (&self.transport, url) {
-            (Some(transport), Ok(url)) => self.exchange(transport, subscriber, &url, callback, now).await,
-            (_, Err(error)) => failed_attempt(now, Outcome::AddressRefused, error.to_string()),
-            (None, Ok(_)) => {
-                failed_attempt(now, Outcome::AddressRefused, "the URL is not valid for a request".to_owned())
-            }
+        let mut attempt = match &self.transport {
+            Ok((transport, url)) => self.exchange(transport, subscriber, url, callback, now).await,
+            Err(error) => failed_attempt(now, Outcome::AddressRefused, error.to_string()),
         };
         attempt.duration = watch.elapsed();
         attempt

@@ -12,11 +12,11 @@ use super::{Failure, open_store_to_read, resolve, table};
 use crate::clock;
 use crate::config::duration;
 use crate::domain::label::AccountName;
+use crate::domain::polling::outlook::AccountLimits;
 use crate::domain::polling::poll::PollSummary;
 use crate::domain::polling::reason::PollReason;
 use crate::domain::time::serialize_instant_or_null;
 use crate::explanation::poll::{Recorded, reasons};
-use crate::store::views::attention;
 
 /// Explanation as printed by `--json`.
 #[derive(Debug, Serialize)]
@@ -49,7 +49,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         resolve::label_or_tracking(&store, &loaded.config, &what.id, what.account.as_deref()).await?;
     let now = clock::now();
     let limits =
-        |account: &str| loaded.config.accounts.get(&AccountName::new(account)).map(attention::limits);
+        |account: &str| loaded.config.accounts.get(&AccountName::new(account)).map(AccountLimits::from);
     let Some(recorded) = Recorded::read(&store, label.row, limits, now).await? else {
         return Err(Failure::new(format!("{} was removed meanwhile", key.id)));
     };

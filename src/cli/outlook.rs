@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::domain::account::Account;
 use crate::domain::polling::account_status::AccountState;
-use crate::domain::polling::outlook::{AccountLimits, Outlook};
+use crate::domain::polling::outlook::Outlook;
 use crate::store::usage::RecordedUsage;
 use crate::store::views::labels::LabelView;
 use crate::store::{Store, StoreError};
@@ -43,9 +43,5 @@ impl Outlooks {
 }
 
 fn outlook(account: &Account, used: &RecordedUsage, state: &AccountState, now: Timestamp) -> Outlook {
-    let limits = AccountLimits {
-        requests_per_minute: account.requests_per_minute,
-        requests_per_month: account.requests_per_month,
-    };
-    Outlook::new(limits, used.demand, &used.share, used.this_month, state, now)
+    Outlook::new(account.into(), used.demand, &used.share, used.this_month, state, now)
 }

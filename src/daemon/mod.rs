@@ -157,10 +157,8 @@ impl Daemon {
                  must be repeated");
             store::wal::empty_log(store.path()).await?;
         }
-        if let Some(last) = store.last_run().await? {
-            clock::continue_last_run(last);
-        }
-        store.begin_run(clock::record()).await?;
+        let jump = store.last_run().await?.map(clock::continue_last_run).unwrap_or_default();
+        store.begin_run(clock::record(), jump).await?;
         let heartbeats = Heartbeats::default();
         let ready = Arc::new(AtomicBool::new(false));
         let notices = Notices::default();
@@ -299,13 +297,11 @@ impl Daemon {
     /// Feeds the watchdog while all workers make progress. Otherwise the service manager restarts the process, and the
     /// start-up recovers.
     async fn feed_watchdog(&self) {
-        let still = self.heartbeats.silent(clock::now(), http::MAX_SILENCE);
-        let answers = tokio::time::timeout(http::DATABASE_TIMEOUT, self.store.ping()).await;
-        match answers {
-            Ok(Ok(())) if still.is_empty() => systemd::alive(),
-            Ok(Ok(())) => error!(workers = ?still, "the watchdog is not fed: workers make no progress"),
-            Ok(Err(error)) => error!(%error, "the watchdog is not fed"),
-            Err(_) => error!("the watchdog is not fed: the database did not answer within 5 s"),
+        let faults = http::faults(&self.store, &self.heartbeats).await;
+        if faults.is_empty() {
+            systemd::alive();
+        } else {
+            error!("the watchdog is not fed: {}", faults.join("; "));
         }
     }
 

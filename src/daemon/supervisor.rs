@@ -319,12 +319,7 @@ fn published(config: &Config) -> Arc<str> {
 }
 
 fn policy(config: &Config) -> Arc<PollPolicy> {
-    Arc::new(PollPolicy {
-        cadence: config.cadence.clone(),
-        alerts: config.silence.clone(),
-        first_poll: config.registration.first_poll,
-        subscribers: config.subscribers.values().cloned().collect(),
-    })
+    Arc::new(PollPolicy::of(config))
 }
 
 fn audience(config: &Config) -> Arc<Vec<Subscriber>> {

@@ -86,9 +86,10 @@ pub enum BetweenRuns {
 const LONG_AWAY: SignedDuration = SignedDuration::from_hours(1);
 
 impl ClockRecord {
-    /// Compares the end of the last run with `now`, and adds the time that did not pass, or was not watched, to the gaps.
-    pub fn continue_at(&mut self, now: Mark) -> BetweenRuns {
-        let (last, jump) = (self.mark.wall, self.mark.jump_between_runs(now));
+    /// Continues the last run at `now`, after a `jump` between the two. Adds the time that did not pass, or was not
+    /// watched, to the gaps.
+    pub fn continue_at(&mut self, now: Mark, jump: SignedDuration) -> BetweenRuns {
+        let last = self.mark.wall;
         let away = now.wall.duration_since(last);
         let gaps = Arc::make_mut(&mut self.gaps);
         self.mark = now;
@@ -133,13 +134,9 @@ impl Clocks {
     pub fn read(&mut self, wall: Timestamp, monotonic: Duration) -> Option<Jump> {
         let from = later(self.base, signed(monotonic));
         let jump = Jump { from, to: wall };
-        if jump.by().abs() < SMALLEST_JUMP {
-            // Slewing does not add up to a jump.
-            *self = Self::new(wall, monotonic);
-            return None;
-        }
+        // Also without a jump, so that slewing does not add up to one.
         *self = Self::new(wall, monotonic);
-        Some(jump)
+        (jump.by().abs() >= SMALLEST_JUMP).then_some(jump)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain::delivery::health::HealthState;
 use crate::domain::polling::account_status::AccountStatus;
-use crate::domain::time::serialize_instant_or_null;
+use crate::domain::time::{after, instant, serialize_instant_or_null};
 
 /// Kind of a degradation, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -130,11 +130,10 @@ impl Degraded {
         now: Timestamp,
     ) -> Option<Self> {
         let (used, of) = budget;
-        let long = throttled_until
-            .filter(|until| until.duration_since(now).unsigned_abs() > LONG_WAIT && *until > now);
+        let long = throttled_until.filter(|until| *until > after(now, LONG_WAIT));
         let detail = match long {
             Some(until) => {
-                format!("no request until {}: the API answered 429", crate::domain::time::instant(until))
+                format!("no request until {}: the API answered 429", instant(until))
             }
             None if of > 0 && used >= of => format!("no request this month: its {of} requests are used up"),
             None => return None,

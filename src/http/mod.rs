@@ -70,25 +70,22 @@ pub struct Sources {
     pub jwks: watch::Receiver<Arc<str>>,
 }
 
-impl Sources {
-    /// Returns the faults; empty if healthy.
-    pub async fn faults(&self) -> Vec<String> {
-        let mut faults: Vec<String> = self
-            .heartbeats
-            .silent(clock::now(), MAX_SILENCE)
-            .into_iter()
-            .map(|worker| format!("{worker} made no progress for {} s", MAX_SILENCE.as_secs()))
-            .collect();
-        match tokio::time::timeout(DATABASE_TIMEOUT, self.store.ping()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => faults.push(error.to_string()),
-            Err(_) => faults.push("the database did not answer within 5 s".to_owned()),
-        }
-        faults
+/// Returns the faults that a restart mends; empty if healthy.
+pub async fn faults(store: &Store, heartbeats: &Heartbeats) -> Vec<String> {
+    let silent = heartbeats.silent(clock::now(), MAX_SILENCE).into_iter();
+    let mut faults: Vec<String> =
+        silent.map(|worker| format!("{worker} made no progress for {} s", MAX_SILENCE.as_secs())).collect();
+    match tokio::time::timeout(DATABASE_TIMEOUT, store.ping()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => faults.push(error.to_string()),
+        Err(_) => faults.push(format!("the database did not answer within {} s", DATABASE_TIMEOUT.as_secs())),
     }
+    faults
+}
 
+impl Sources {
     /// Returns the problems that need no restart, most urgent first. If the database does not answer,
-    /// [`Sources::faults`] reports it.
+    /// [`faults`] reports it.
     pub async fn degraded(&self) -> Vec<Degraded> {
         let configured = Arc::clone(&self.configured.borrow());
         let query = attention::degraded(&self.store, &configured, clock::now());
@@ -154,8 +151,9 @@ async fn healthz(
     State((sources, cached)): State<(Sources, Arc<Cached<HealthAnswer>>)>,
     headers: HeaderMap,
 ) -> impl IntoResponse {
-    let (faults, mut degraded) =
-        cached.get(async || (sources.faults().await, sources.degraded().await)).await;
+    let (faults, mut degraded) = cached
+        .get(async || (faults(&sources.store, &sources.heartbeats).await, sources.degraded().await))
+        .await;
     if !guard::may_read(&sources, &headers) {
         degraded.iter_mut().for_each(|degraded| degraded.detail = None);
     }

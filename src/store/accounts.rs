@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use super::bulk::Bulk;
 use super::messages::write_system_messages;
 use super::records::NewDelivery;
-use super::{Store, StoreError, at, ms};
+use super::{Store, StoreError, at, ms, to_u32};
 use crate::domain::label::AccountName;
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::polling::account_status::{AccountChange, AccountState, AccountStatus, due_after_outage};
@@ -33,7 +33,7 @@ impl Store {
         Ok(AccountState {
             status: AccountStatus::parse(&row.status).unwrap_or(AccountStatus::Ok),
             since: at(row.since),
-            probes: u32::try_from(row.probes).unwrap_or(u32::MAX),
+            probes: to_u32(row.probes),
             probe_at: row.probe_at.map(at),
             throttled_until: row.throttled_until.map(at),
             detail: row.detail,

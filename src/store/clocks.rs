@@ -25,15 +25,16 @@ impl Store {
         }))
     }
 
-    /// Begins a run: everything that must last for its real time is moved with the clock.
-    pub async fn begin_run(&self, now: ClockRecord) -> Result<(), StoreError> {
+    /// Begins a run after a `jump` of the clock: everything that must last for its real time is moved with it.
+    pub async fn begin_run(&self, now: ClockRecord, jump: SignedDuration) -> Result<(), StoreError> {
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
-                    let last = read_mark(tx).await?;
-                    let jump = last.map(|last| last.jump_between_runs(now.mark)).unwrap_or_default();
-                    move_requests(tx, jump).await?;
                     write(tx, &now).await?;
+                    if jump.is_zero() {
+                        return Ok(());
+                    }
+                    move_requests(tx, jump).await?;
                     let jump = i64::try_from(jump.as_millis()).unwrap_or_default();
                     sqlx::query!("UPDATE accounts SET throttled_until = throttled_until + ?", jump)
                         .execute(&mut *tx)
@@ -58,20 +59,15 @@ fn mark(wall: i64, uptime: i64, machine: Option<Vec<u8>>) -> Mark {
 
 /// Moves the counted requests by the jump of the clock since the last call, in an open transaction.
 pub(super) async fn align(tx: &mut SqliteConnection, now: &ClockRecord) -> Result<(), sqlx::Error> {
-    let last = read_mark(tx).await?;
-    move_requests(tx, last.map(|last| last.jump_until(now.mark)).unwrap_or_default()).await?;
+    let last = sqlx::query!("SELECT wall, uptime, machine FROM clock").fetch_optional(&mut *tx).await?;
+    let jump = last.map(|last| mark(last.wall, last.uptime, last.machine).jump_until(now.mark));
+    if let Some(jump) = jump.filter(|jump| !jump.is_zero()) {
+        move_requests(tx, jump).await?;
+    }
     write(tx, now).await
 }
 
-async fn read_mark(tx: &mut SqliteConnection) -> Result<Option<Mark>, sqlx::Error> {
-    let last = sqlx::query!("SELECT wall, uptime, machine FROM clock").fetch_optional(tx).await?;
-    Ok(last.map(|last| mark(last.wall, last.uptime, last.machine)))
-}
-
 async fn move_requests(tx: &mut SqliteConnection, jump: SignedDuration) -> Result<(), sqlx::Error> {
-    if jump.is_zero() {
-        return Ok(());
-    }
     // Not earlier than it was. The sign keeps the keys of the two statements apart.
     let seconds = i64::try_from(jump.as_millis().div_euclid(1000) + 1).unwrap_or_default();
     sqlx::query!("UPDATE requests SET second = -(second + ?)", seconds).execute(&mut *tx).await?;

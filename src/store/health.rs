@@ -11,7 +11,7 @@ use sqlx::SqliteConnection;
 use super::messages::{LastKeys, write_system_messages};
 use super::records::{EndedAttempt, NewDelivery};
 use super::reschedule::{hastened_by, reschedule};
-use super::{Store, StoreError, at, ms};
+use super::{Store, StoreError, at, ms, to_u32};
 use crate::domain::delivery::health::{Health, HealthChange, HealthReason, HealthState};
 use crate::domain::delivery::outcome::{DueReason, HastenedBy};
 use crate::domain::messages::fan_out;
@@ -253,7 +253,6 @@ pub(super) async fn read(
     )
     .fetch_optional(connection)
     .await?;
-    let whole = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
     Ok(row.map(|row| Health {
         // The table's CHECK allows no other values.
         state: HealthState::parse(&row.state).unwrap_or_default(),
@@ -261,12 +260,12 @@ pub(super) async fn read(
         reason: row.reason.as_deref().and_then(HealthReason::parse),
         detail: row.detail,
         episode_at: row.episode_at.map(at),
-        probes: whole(row.probes),
+        probes: to_u32(row.probes),
         probe_at: row.probe_at.map(at),
-        failures: whole(row.failures),
+        failures: to_u32(row.failures),
         failures_of: row.failures_of,
         gone_at: row.gone_at.map(at),
-        pace: row.pace.map(whole),
+        pace: row.pace.map(to_u32),
         url_digest: row.url_digest,
         held_until: row.held_until.map(at),
         last_success_at: row.last_success_at.map(at),

@@ -50,12 +50,6 @@ impl Store {
         each!(
             self,
             violations,
-            "SELECT label_id FROM labels WHERE state = 'active' AND next_poll_at IS NULL",
-            |label| format!("{} is active, but has no next poll", label.label_id)
-        );
-        each!(
-            self,
-            violations,
             "SELECT label_id, status_code FROM labels
              WHERE state = 'finished' AND coalesce(status_code, '') NOT IN ('DE', 'SP') AND delivered_beneath_at IS NULL",
             |label| format!("{} is finished, but its status is {:?}", label.label_id, label.status_code)

@@ -7,7 +7,7 @@ use super::{Store, StoreError, json, ms};
 /// Rows per page of [`Store::configured_labels`].
 const PAGE_SIZE: i64 = 2_000;
 
-/// A label file that was read at least once, or is skipped.
+/// A label file that was read at least once, or is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelFile {
     pub file_key: i64,
@@ -16,7 +16,7 @@ pub struct LabelFile {
     /// Reason for skipping it.
     pub problem: Option<String>,
     pub hint: Option<String>,
-    /// Since when it is skipped, in milliseconds since 1970.
+    /// Since when it is left out, in milliseconds since 1970.
     pub since: Option<i64>,
 }
 
@@ -73,7 +73,7 @@ impl Store {
         Ok(row.last.zip(row.text).map(|(last, text)| ConfiguredPage { last, text }))
     }
 
-    /// Returns all label files that were ever read or are skipped.
+    /// Returns all label files that were ever read or are left out.
     pub async fn label_files(&self) -> Result<Vec<LabelFile>, StoreError> {
         let files =
             sqlx::query_as!(LabelFile, "SELECT file_key, path, problem, hint, since FROM label_files")
@@ -82,7 +82,7 @@ impl Store {
         Ok(files)
     }
 
-    /// Returns the skipped label files, ordered by path.
+    /// Returns the left-out label files, ordered by path.
     pub async fn label_files_left_out(&self) -> Result<Vec<LabelFile>, StoreError> {
         let files = sqlx::query_as!(
             LabelFile,
@@ -103,7 +103,7 @@ impl Store {
         self.execute(insert).await.map(drop)
     }
 
-    /// Replaces the set of skipped files by `left_out` (path, problem, hint).
+    /// Replaces the set of left-out files by `left_out` (path, problem, hint).
     pub async fn set_left_out_label_files(
         &self,
         left_out: &[(String, String, Option<String>)],

@@ -151,7 +151,7 @@ impl Store {
                 Box::pin(async move {
                     let version = next_version(tx).await?;
                     let done = sqlx::query!(
-                        "UPDATE labels SET next_poll_at = ?, wait_ms = 0, pace_ms = 0, version = ?
+                        "UPDATE labels SET next_poll_at = ?, reason = NULL, wait_ms = 0, pace_ms = 0, version = ?
                          WHERE account = ? AND label_id = ? AND state <> 'removed'",
                         now,
                         version,

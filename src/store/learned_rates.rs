@@ -13,20 +13,20 @@ use crate::domain::polling::learning::{LearnedRates, RateCounts, RateGroup};
 struct RateRow<'a> {
     carrier: &'a str,
     state: &'a str,
-    tally: &'a RateCounts,
+    counts: &'a RateCounts,
 }
 
 impl Store {
     /// Returns the learned rates and when they were written. Skips rows that this version cannot read.
     pub async fn learned_rates(&self) -> Result<(LearnedRates, Option<Timestamp>), StoreError> {
-        let rows = sqlx::query!("SELECT carrier, state, tally, saved_at FROM learned_rates")
+        let rows = sqlx::query!("SELECT carrier, state, counts, saved_at FROM learned_rates")
             .fetch_all(&self.readers)
             .await?;
         let saved_at = rows.iter().map(|row| at(row.saved_at)).max();
         let groups = rows.into_iter().filter_map(|row| {
             let state = RowName::parse(&row.state)?;
-            let tally: RateCounts = serde_json::from_str(&row.tally).ok()?;
-            Some((RateGroup { carrier: row.carrier.into(), state }, tally))
+            let counts: RateCounts = serde_json::from_str(&row.counts).ok()?;
+            Some((RateGroup { carrier: row.carrier.into(), state }, counts))
         });
         Ok((groups.collect(), saved_at))
     }
@@ -35,14 +35,14 @@ impl Store {
     pub async fn save_learned_rates(&self, rates: &LearnedRates, now: Timestamp) -> Result<(), StoreError> {
         let rows: Vec<RateRow<'_>> = rates
             .iter()
-            .map(|(group, tally)| RateRow { carrier: &group.carrier, state: group.state.as_str(), tally })
+            .map(|(group, counts)| RateRow { carrier: &group.carrier, state: group.state.as_str(), counts })
             .collect();
         let (rows, now) = (json(&rows), ms(now));
         let insert = sqlx::query!(
-            "INSERT INTO learned_rates (carrier, state, tally, saved_at)
-             SELECT value ->> 'carrier', value ->> 'state', value ->> 'tally', ?2
+            "INSERT INTO learned_rates (carrier, state, counts, saved_at)
+             SELECT value ->> 'carrier', value ->> 'state', value ->> 'counts', ?2
              FROM json_each(?1) WHERE true
-             ON CONFLICT (carrier, state) DO UPDATE SET tally = excluded.tally, saved_at = excluded.saved_at",
+             ON CONFLICT (carrier, state) DO UPDATE SET counts = excluded.counts, saved_at = excluded.saved_at",
             rows,
             now
         );

@@ -1,6 +1,6 @@
 //! Progress of labels and deliveries, for `trackpost demo`.
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, to_u32};
 use crate::domain::label::LabelState;
 
 /// Progress of a label.
@@ -35,7 +35,7 @@ impl Store {
                 label_id: row.label_id,
                 state: LabelState::parse(&row.state)?,
                 goes_on: row.goes_on,
-                failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
+                failures: to_u32(row.failures),
             })
         });
         Ok(progress.collect())

@@ -64,29 +64,31 @@ pub(super) async fn register(
     let keys: Vec<_> = labels.iter().map(|label| (&label.key.account, &label.key.id)).collect();
     let stored = read_by_id(tx, &keys).await?;
     let stored: HashMap<i64, StoredRegistration> = stored.into_iter().collect();
-    let (mut inserts, mut updates, mut restarts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut inserts, mut updates, mut restarted) = (Vec::new(), Vec::new(), Vec::new());
     let mut result = RegisterResult::default();
     for (place, label) in (0_i64..).zip(labels) {
         let stored = stored.get(&place);
         let record = stored.map(|stored| &stored.record);
-        let write = registration::register(record, &label.registration, change);
-        let (RegistrationWrite::Update(after) | RegistrationWrite::Restart(after)) = &write else {
-            if let RegistrationWrite::Insert(new) = write {
+        let (after, restarts) = match registration::register(record, &label.registration, change) {
+            RegistrationWrite::Nothing => continue,
+            RegistrationWrite::Insert(new) => {
                 inserts.push((&label.key, new));
+                continue;
             }
-            continue;
+            RegistrationWrite::Update(after) => (after, false),
+            RegistrationWrite::Restart(after) => (after, true),
         };
         let Some(StoredRegistration { label_key, record }) = stored else { continue };
         result.revived += u64::from(record.state == LabelState::Removed);
-        updates.push(StoredRegistration { label_key: *label_key, record: after.clone() });
-        if matches!(write, RegistrationWrite::Restart(_)) {
-            restarts.push(*label_key);
+        updates.push(StoredRegistration { label_key: *label_key, record: after });
+        if restarts {
+            restarted.push(*label_key);
         }
     }
     write(tx, &updates).await?;
     let now = ms(change.now);
     RESTART
-        .execute(tx, &restarts, |label_key, values| {
+        .execute(tx, &restarted, |label_key, values| {
             values.push(*label_key).push(now);
         })
         .await?;
@@ -172,7 +174,8 @@ const UPDATE: Bulk = Bulk {
 const RESTART: Bulk = Bulk {
     before: "WITH new (label_key, now) AS (",
     columns: 2,
-    after: ") UPDATE labels SET wait_ms = 0, pace_ms = 0, last_changed_at = new.now, failures = 0,
+    after:
+        ") UPDATE labels SET reason = NULL, wait_ms = 0, pace_ms = 0, last_changed_at = new.now, failures = 0,
         failing_since = NULL, refusals = 0, refused_since = NULL
      FROM new WHERE labels.label_key = new.label_key",
 };

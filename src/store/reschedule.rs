@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::bulk::{Bulk, Values};
-use super::{at, ms};
+use super::{at, ms, to_u32};
 use crate::domain::delivery::health::HealthChange;
 use crate::domain::delivery::outcome::{DeliverySchedule, Due, DueReason, HastenedBy, RetryProgress};
 use crate::domain::messages::subscriber::SubscriberName;
@@ -13,6 +13,11 @@ use crate::domain::messages::subscriber::SubscriberName;
 pub(super) fn plan(next_attempt_at: i64, reason: &str) -> Due {
     // The table holds only known reasons; a database of a newer version is not opened.
     Due { at: at(next_attempt_at), reason: DueReason::from_json(reason).unwrap_or(DueReason::First) }
+}
+
+/// Converts the columns of a delivery's progress.
+pub(super) fn progress(failures: i64, failing_since: Option<i64>, planned_at: Option<i64>) -> RetryProgress {
+    RetryProgress { failures: to_u32(failures), since: failing_since.map(at), planned_at: planned_at.map(at) }
 }
 
 const UPDATE_SCHEDULES: Bulk = Bulk {
@@ -48,11 +53,7 @@ pub(super) async fn reschedule(
     for row in waiting {
         let mut schedule = DeliverySchedule {
             next: plan(row.next_attempt_at, &row.reason),
-            progress: RetryProgress {
-                failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
-                since: row.failing_since.map(at),
-                planned_at: row.planned_at.map(at),
-            },
+            progress: progress(row.failures, row.failing_since, row.planned_at),
             asked_until: row.asked_until.map(at),
         };
         if change(row.delivery_key, &mut schedule) {

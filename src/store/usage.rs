@@ -207,11 +207,11 @@ impl Store {
         if let Some(quota) = quota {
             let shrunk = quota.shared_at.zip(quota.share);
             used.share = AdaptiveLimit {
-                shrunk: shrunk.map(|(since, share)| (at(since), share as f64 / 1000.0)),
+                shrunk: shrunk.map(|(since, share)| (at(since), ratio(share))),
                 throttled_at: quota.throttled_at.map(at),
             };
-            used.lateness = quota.lateness as f64 / 1000.0;
-            used.stretch = quota.stretch as f64 / 1000.0;
+            used.lateness = ratio(quota.lateness);
+            used.stretch = ratio(quota.stretch);
             used.demand = quota.nanohertz as f64 / 1e9;
             used.due = quota.due.unsigned_abs();
             used.first_polls = quota.first_polls.unsigned_abs();
@@ -219,6 +219,14 @@ impl Store {
         }
         Ok(used)
     }
+}
+
+/// Stored value of an unlimited ratio.
+pub(super) const UNLIMITED: f64 = 1e9;
+
+/// Converts a column of thousandths.
+pub(super) fn ratio(thousandths: i64) -> f64 {
+    thousandths as f64 / 1000.0
 }
 
 /// Counts requests in an open transaction.
@@ -263,7 +271,7 @@ pub(super) async fn count(
     add(tx, account, &usage.ended).await?;
     let sent: i64 = usage.ended.iter().map(|ended| i64::from(ended.requests)).sum();
     let name = account.as_str();
-    let thousandths = |ratio: f64| (ratio.clamp(0.0, 1e9) * 1000.0) as i64;
+    let thousandths = |ratio: f64| (ratio.clamp(0.0, UNLIMITED) * 1000.0) as i64;
     let (lateness, stretch) = (thousandths(usage.lateness), thousandths(usage.stretch).max(1000));
     let nanohertz = (usage.demand.rate.clamp(0.0, 1e9) * 1e9) as i64;
     let count = |labels: usize| i64::try_from(labels).unwrap_or(i64::MAX);

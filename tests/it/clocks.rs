@@ -169,7 +169,7 @@ async fn counted_requests_keep_their_age_when_the_clock_jumps() {
                     .await
                     .unwrap();
             };
-            store.begin_run(clock(0, 0)).await.unwrap();
+            store.begin_run(clock(0, 0), SignedDuration::ZERO).await.unwrap();
             count(1, 0, 30).await;
             count(20, 0, 4).await;
             if !between_runs {
@@ -177,7 +177,9 @@ async fn counted_requests_keep_their_age_when_the_clock_jumps() {
             }
             let now = clock(25, jump);
             let wall = now.mark.wall;
-            store.begin_run(now).await.unwrap();
+            let last = store.last_run().await.unwrap().unwrap();
+            let jump = last.mark.jump_between_runs(now.mark);
+            store.begin_run(now, jump).await.unwrap();
             let used = store.open_quota(account, wall).await.unwrap();
             let age = |at: Timestamp| wall.duration_since(at).as_secs();
             let found: Vec<(i64, usize)> =

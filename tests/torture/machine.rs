@@ -120,7 +120,7 @@ impl Machine {
     }
 
     async fn terminate(&mut self) {
-        if !self.daemon.has_logged("trackpost runs") {
+        if !self.daemon.has_started() {
             return;
         }
         self.count("SIGTERM");
@@ -282,7 +282,7 @@ impl Machine {
                 self.world.write("trackpost.toml", &self.world.configuration(&self.settings));
             }
         }
-        if self.daemon.has_logged("trackpost runs") {
+        if self.daemon.has_started() {
             self.daemon.signal("HUP");
         }
         // The next start needs a valid file.
@@ -330,7 +330,7 @@ impl Machine {
 
     /// Starts a second daemon on the same database. It must exit at once while the first one runs.
     async fn second_daemon(&mut self) {
-        if !self.daemon.has_logged("trackpost runs") || self.daemon.ended().is_some() || self.excused {
+        if !self.daemon.has_started() || self.daemon.ended().is_some() || self.excused {
             return;
         }
         self.count("second daemon");

@@ -78,6 +78,9 @@ async fn run(options: Options) -> ExitCode {
     machine.stop().await;
     let mut found = judge::judge(&machine).await;
     found.extend(stuck.map(|stuck| (None, format!("work is left at the end: {stuck}"))));
+    // A run of this length sends a signal and starts a second daemon.
+    let never = ["SIGTERM", "second daemon"].into_iter().filter(|what| !machine.done.contains_key(*what));
+    found.extend(never.filter(|_| seconds >= 60).map(|what| (None, format!("{what}: never tried"))));
     summarize(&machine);
     if found.is_empty() {
         println!("torture: nothing missed, duplicated, invented, reordered; seed {seed}");

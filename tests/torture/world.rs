@@ -263,7 +263,11 @@ impl Daemon {
         }
     }
 
-    pub fn has_logged(&self, text: &str) -> bool {
+    pub fn has_started(&self) -> bool {
+        self.has_logged("started: accounts")
+    }
+
+    fn has_logged(&self, text: &str) -> bool {
         fs::read(&self.log).is_ok_and(|log| String::from_utf8_lossy(&log).contains(text))
     }
 

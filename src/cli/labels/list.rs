@@ -102,7 +102,7 @@ fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<S
         ("account", Some(view.account.clone())),
         ("state", Some(view.state.clone())),
         ("source", Some(view.source.clone())),
-        ("registered by", Some(detail.asked_by.join(", ")).filter(|names| !names.is_empty())),
+        ("registered by", Some(detail.registered_by.join(", ")).filter(|names| !names.is_empty())),
         ("metadata", Some(metadata.to_owned()).filter(|_| metadata != "{}")),
         ("status", status),
         ("out for delivery", detail.poll_state.out_for_delivery.then(|| "yes".to_owned())),

@@ -89,7 +89,7 @@ fn a_run_continues_the_gaps_of_the_last_one() {
     let ended = 61 * DAY + 10;
     let run = |now: Mark| {
         let mut record = ClockRecord { mark: mark(ended, 100), gaps: Arc::new(gaps.clone()) };
-        let between = record.continue_at(now);
+        let between = record.continue_at(now, record.mark.jump_between_runs(now));
         (between, record.gaps.between(at(0), now.wall).as_secs())
     };
     // Restarted after 5 s: the gap of the last run still does not count.

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::schedule::Entry;
 use crate::domain::label::LabelState;
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::tracking::TrackingEvent;
@@ -136,22 +135,10 @@ pub fn delays_of_events(
     measurements.collect()
 }
 
-/// Returns the measurement of a poll sent at `sent_at`, if it was late.
-pub fn lateness(label: &LabelRecord, sent_at: Timestamp) -> Option<Measurement> {
-    let due_at = label.poll_state.next_poll_at.filter(|_| label.poll_state.wait.is_some())?;
-    let bucket = Bucket::of(sent_at.duration_since(due_at));
+/// Returns the measurement of a poll sent at `sent_at`, if it was late. `due_at`: its planned time, if it had one.
+pub fn lateness(due_at: Option<Timestamp>, sent_at: Timestamp) -> Option<Measurement> {
+    let bucket = Bucket::of(sent_at.duration_since(due_at?));
     (bucket.index() > 0).then_some(Measurement { kind: FreshnessKind::Behind, delivered: false, bucket })
-}
-
-/// Returns the measurement of a poll sent at `sent_at`, if it was late, for a label of the schedule.
-pub fn lateness_of_entry(entry: &Entry, sent_at: Timestamp) -> Option<Measurement> {
-    let bucket = Bucket::of(sent_at.duration_since(entry.due_at()));
-    let planned = entry.wait_ms() > 0;
-    (planned && bucket.index() > 0).then_some(Measurement {
-        kind: FreshnessKind::Behind,
-        delivered: false,
-        bucket,
-    })
 }
 
 /// Number of measurements in each bucket.
@@ -331,7 +318,7 @@ mod tests {
     #[test]
     fn only_a_scheduled_poll_can_be_late() {
         let behind = |label: &LabelRecord, sent_at| {
-            lateness(label, at(sent_at)).map(|measurement| measurement.bucket.index())
+            lateness(label.poll_state.planned_at(), at(sent_at)).map(|measurement| measurement.bucket.index())
         };
         assert_eq!(behind(&label(), "2026-11-22T12:04:00Z"), None);
         assert_eq!(behind(&label(), "2026-11-22T12:04:01Z"), Some(1));

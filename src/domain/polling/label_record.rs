@@ -70,6 +70,11 @@ pub struct PollState {
 }
 
 impl PollState {
+    /// Returns when it was planned to be polled; `None` if it is due without a wait.
+    pub fn planned_at(&self) -> Option<Timestamp> {
+        self.next_poll_at.filter(|_| self.wait.is_some())
+    }
+
     /// Returns the state of a label that was never polled.
     pub fn new(now: Timestamp) -> Self {
         Self {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::budget::{Budget, Month};
 use super::pace;
+use crate::domain::account::Account;
 use crate::domain::polling::account_status::AccountState;
 use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 
@@ -17,6 +18,15 @@ pub struct AccountLimits {
     pub requests_per_minute: u32,
     /// 0: unlimited.
     pub requests_per_month: u64,
+}
+
+impl From<&Account> for AccountLimits {
+    fn from(account: &Account) -> Self {
+        Self {
+            requests_per_minute: account.requests_per_minute,
+            requests_per_month: account.requests_per_month,
+        }
+    }
 }
 
 impl AccountLimits {

@@ -71,7 +71,7 @@ fn lines_of(
     let share = AdaptiveLimit::default();
     let outlook = Outlook::new(limits, demand / 60.0, &share, used_this_month, &account, now);
     let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
-    let detail = LabelDetail { poll_state, asked_by: Vec::new(), recent_polls: Vec::new() };
+    let detail = LabelDetail { poll_state, registered_by: Vec::new(), recent_polls: Vec::new() };
     let outlook = Some(outlook);
     reasons(&Recorded { label, detail, account, outlook, first_polls: 0, held_until: None, expected }, now)
 }
@@ -85,7 +85,7 @@ fn a_stretched_quota_is_explained_with_its_factor() {
         [
             "the labels of account main need 240.00 requests a minute of 160 allowed: all intervals are \
              stretched by 1.50",
-            "planned for 2026-11-22T13:00:00.000Z; expected later, for the lines above",
+            "planned for 2026-11-22T13:00:00.000Z; expected later, for the reasons above",
         ]
     );
     let used_up = lines_of(label("active"), polled(), account.clone(), 1_000, 1.5);

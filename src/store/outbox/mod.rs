@@ -18,7 +18,8 @@ pub use handover::Inbox;
 
 use super::bulk::Bulk;
 use super::health::{self, SubscriberHealths};
-use super::{Store, StoreError, at, json, ms};
+use super::reschedule::progress;
+use super::{Store, StoreError, at, json, ms, to_u32};
 use crate::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
 use crate::domain::delivery::outcome as delivery;
 use crate::domain::delivery::outcome::{AfterAttempt, AttemptDecision, DeliverySchedule, RetryProgress};
@@ -135,7 +136,7 @@ pub(super) async fn settle(
             match settlement.next {
                 AfterAttempt::Retry(next) if was_pending => {
                     let (progress, asked_until) = (settlement.progress, settlement.asked_until);
-                    let attempts = u32::try_from(row.attempts).unwrap_or(u32::MAX);
+                    let attempts = to_u32(row.attempts);
                     pending = Some((attempts, DeliverySchedule { next, progress, asked_until }));
                 }
                 _ => row.pending = false,
@@ -192,11 +193,7 @@ async fn read_stored(
     .fetch_all(tx)
     .await?;
     let stored = rows.into_iter().map(|row| {
-        let progress = RetryProgress {
-            failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
-            since: row.failing_since.map(at),
-            planned_at: row.planned_at.map(at),
-        };
+        let progress = progress(row.failures, row.failing_since, row.planned_at);
         let queued_at = at(row.queued_at);
         (row.key, StoredDelivery { queued_at, pending: row.pending, attempts: row.attempts, progress })
     });

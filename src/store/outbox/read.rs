@@ -13,10 +13,10 @@ use sqlx::SqliteConnection;
 use crate::domain::delivery::outbox::{
     AttemptKind, LoadedDeliveries, MemoryLimit, MessageContent, NotLoaded, PendingDelivery,
 };
-use crate::domain::delivery::outcome::{DeliverySchedule, RetryProgress};
+use crate::domain::delivery::outcome::DeliverySchedule;
 use crate::domain::messages::subscriber::{Format, SubscriberName};
-use crate::store::reschedule::plan;
-use crate::store::{Store, StoreError, at, json};
+use crate::store::reschedule::{plan, progress};
+use crate::store::{Store, StoreError, at, json, to_u32};
 
 /// Deliveries read at once of a selected lane.
 const PER_LANE: usize = 3;
@@ -43,7 +43,6 @@ struct PendingRow {
 
 impl PendingRow {
     fn into_delivery(self) -> PendingDelivery {
-        let whole = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
         PendingDelivery {
             key: self.delivery_key,
             message: Arc::new(MessageContent {
@@ -58,14 +57,10 @@ impl PendingRow {
             format: Format::parse(&self.format).unwrap_or(Format::Standard),
             lane: self.lane,
             place: self.place.unwrap_or_default(),
-            attempts: whole(self.attempts),
+            attempts: to_u32(self.attempts),
             schedule: DeliverySchedule {
                 next: plan(self.next_attempt_at, &self.reason),
-                progress: RetryProgress {
-                    failures: whole(self.failures),
-                    since: self.failing_since.map(at),
-                    planned_at: self.planned_at.map(at),
-                },
+                progress: progress(self.failures, self.failing_since, self.planned_at),
                 asked_until: self.asked_until.map(at),
             },
         }

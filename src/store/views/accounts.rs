@@ -10,10 +10,8 @@ use crate::domain::label::AccountName;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::polling::outlook::{AccountLimits, Outlook};
 use crate::domain::time::{earlier, serialize_instant_or_null};
+use crate::store::usage::UNLIMITED;
 use crate::store::{Store, StoreError};
-
-/// Value that stands for an unlimited stretch.
-const UNLIMITED: f64 = 1e9;
 
 /// An account with the usage of its quota.
 #[derive(Clone, Debug, Serialize)]

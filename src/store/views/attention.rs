@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::domain::account::Account;
 use crate::domain::degraded::{DegradationKind, Degraded};
 use crate::domain::label::AccountName;
 use crate::domain::messages::subscriber::SubscriberName;
@@ -29,7 +28,7 @@ pub struct Configured {
 impl Configured {
     pub fn of(config: &Config) -> Self {
         Self {
-            accounts: config.accounts.iter().map(|(name, account)| (name.clone(), limits(account))).collect(),
+            accounts: config.accounts.iter().map(|(name, account)| (name.clone(), account.into())).collect(),
             subscribers: config
                 .subscribers
                 .iter()
@@ -42,14 +41,6 @@ impl Configured {
                 .collect(),
             cadence: Some(config.cadence.clone()),
         }
-    }
-}
-
-/// Returns the limits of an account.
-pub fn limits(account: &Account) -> AccountLimits {
-    AccountLimits {
-        requests_per_minute: account.requests_per_minute,
-        requests_per_month: account.requests_per_month,
     }
 }
 

@@ -8,6 +8,7 @@ use super::count;
 use crate::domain::label::AccountName;
 use crate::domain::polling::freshness::{FreshnessFigures, FreshnessKind, Histogram};
 use crate::store::freshness::day_of;
+use crate::store::usage::ratio;
 use crate::store::{Store, StoreError};
 
 /// A histogram and the columns it is counted under.
@@ -68,13 +69,14 @@ impl Store {
                 (FreshnessKind::Seen | FreshnessKind::Unclear, _) => {}
             }
         }
+        let quotas =
+            sqlx::query!("SELECT account, stretch, lateness FROM quotas").fetch_all(&self.readers).await?;
+        let now: BTreeMap<&str, (f64, f64)> = quotas
+            .iter()
+            .map(|row| (row.account.as_str(), (ratio(row.stretch), ratio(row.lateness))))
+            .collect();
         for (account, figures) in &mut accounts {
-            let account = account.as_str();
-            let now = sqlx::query!("SELECT stretch, lateness FROM quotas WHERE account = ?", account)
-                .fetch_optional(&self.readers)
-                .await?;
-            let (stretch, lateness) = now.map_or((1000, 0), |row| (row.stretch, row.lateness));
-            (figures.stretch, figures.lateness) = (stretch as f64 / 1000.0, lateness as f64 / 1000.0);
+            (figures.stretch, figures.lateness) = now.get(account.as_str()).copied().unwrap_or((1.0, 0.0));
         }
         Ok(accounts)
     }

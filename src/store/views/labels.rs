@@ -46,7 +46,7 @@ pub struct LabelView {
 pub struct LabelDetail {
     pub poll_state: PollState,
     /// Origins of its registration: `config`, `hand`, `discovery`.
-    pub asked_by: Vec<&'static str>,
+    pub registered_by: Vec<&'static str>,
     /// Newest last.
     pub recent_polls: Vec<PollSummary>,
 }
@@ -222,15 +222,15 @@ impl Store {
         let Some(row) = found.fetch_optional(&self.readers).await? else { return Ok(None) };
         let Some(record) = label_record(&row)? else { return Ok(None) };
         let origins = [("config", "by_config"), ("hand", "by_hand"), ("discovery", "by_discovery")];
-        let mut asked_by = Vec::new();
+        let mut registered_by = Vec::new();
         for (name, column) in origins {
             if row.try_get(column)? {
-                asked_by.push(name);
+                registered_by.push(name);
             }
         }
         let detail = LabelDetail {
             poll_state: record.poll_state,
-            asked_by,
+            registered_by,
             recent_polls: serde_json::from_str(&record.recent_polls).unwrap_or_default(),
         };
         Ok(Some((LabelView::from(ViewRow::from_row(&row)?), detail)))

@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::config::Config;
 use crate::domain::clock::set_back_by;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::polling::alerts::AlertSettings;
@@ -52,6 +53,17 @@ pub struct PollPolicy {
     pub alerts: AlertSettings,
     pub first_poll: FirstPoll,
     pub subscribers: Vec<Subscriber>,
+}
+
+impl PollPolicy {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            cadence: config.cadence.clone(),
+            alerts: config.silence.clone(),
+            first_poll: config.registration.first_poll,
+            subscribers: config.subscribers.values().cloned().collect(),
+        }
+    }
 }
 
 /// Polls the labels of one account.
@@ -141,6 +153,11 @@ impl Poller {
         while let Some(ended) = self.in_flight.ended().await {
             self.finish(ended?).await?;
         }
+        self.flush(now).await
+    }
+
+    /// Writes the batch, after the one that is being written.
+    async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.writing.drain().await?;
         match self.batch.take(&self.shared.access, now) {
             Some(batch) => self.shared.access.store.flush(batch).await,
@@ -200,7 +217,7 @@ impl Poller {
                 }
             };
             let entry = *self.schedule.entry(place);
-            let lateness = (entry.wait_ms() > 0).then(|| entry.pace().lateness(entry.due_at(), now));
+            let lateness = entry.planned_at().map(|due_at| entry.pace().lateness(due_at, now));
             access.record_lateness(lateness);
             let polled = LabelInFlight {
                 place,
@@ -265,7 +282,7 @@ impl Poller {
                 }
                 let (due_at, pace) = (next.next_poll_at, next.pace);
                 self.schedule.end_unchanged(place, due_at, next.wait_ms, pace, at);
-                let measurement = freshness::lateness_of_entry(&entry, polled.sent_at);
+                let measurement = freshness::lateness(entry.planned_at(), polled.sent_at);
                 self.batch.add_unchanged(&entry, polled.carrier, *next, measurement, at);
             }
             one::PollResult::Recorded(label) => {
@@ -328,10 +345,7 @@ impl Poller {
             return Ok(());
         }
         self.alerts = self.shared.policy.borrow().alerts.clone();
-        self.writing.drain().await?;
-        if let Some(batch) = self.batch.take(&self.shared.access, now) {
-            self.shared.access.store.flush(batch).await?;
-        }
+        self.flush(now).await?;
         self.loaded_to = Some(0);
         Ok(())
     }

@@ -164,7 +164,7 @@ async fn a_label_removed_by_hand_stays_removed() {
     harness.discover().await;
     let found = harness.store().labels_named("se-1").await.unwrap();
     let (_, detail) = harness.store().label_detail(found[0].row).await.unwrap().unwrap();
-    assert_eq!(detail.asked_by, ["hand", "discovery"], "it is found again like any other label");
+    assert_eq!(detail.registered_by, ["hand", "discovery"], "it is found again like any other label");
 
     harness.store().add_by_hand(&[by_hand(&harness, "se-2")], harness.now()).await.unwrap();
     let labels = harness.labels().await;

@@ -127,12 +127,7 @@ impl Harness {
         std::fs::write(&file, text).unwrap();
         let config = Config::load(&file, &Environment::default()).unwrap().config;
         let account = config.accounts[&AccountName::new("main")].clone();
-        let policy = PollPolicy {
-            cadence: config.cadence,
-            alerts: config.silence,
-            first_poll: config.registration.first_poll,
-            subscribers: config.subscribers.into_values().collect(),
-        };
+        let policy = PollPolicy::of(&config);
         let servers = vec![
             tokio::spawn(async move { sandbox.serve(std::future::pending()).await.unwrap() }),
             tokio::spawn(async move { receiver.serve(std::future::pending()).await.unwrap() }),

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trackpost::domain::secret::Hidden;
 use trackpost::http::{self, Sources};
-use trackpost::store::views::attention::{self, Configured};
+use trackpost::store::views::attention::Configured;
 use trackpost::workers::heartbeat::Heartbeats;
 
 use super::{Harness, loopback};
@@ -25,7 +25,7 @@ impl Server {
     /// Starts a server with the account and the subscribers of the harness.
     pub async fn of(harness: &Harness, token: Option<&str>) -> Self {
         let subscribers = harness.policy.subscribers.iter().map(|of| (of.name.clone(), of.enabled)).collect();
-        let accounts = vec![(harness.account.name.clone(), attention::limits(&harness.account))];
+        let accounts = vec![(harness.account.name.clone(), (&harness.account).into())];
         Self::with(harness, token, Configured { accounts, subscribers, ..Configured::default() }).await
     }
 

@@ -26,7 +26,7 @@ pub(super) fn plan_refusal(label: &LabelRecord, detail: &str, now: Timestamp, ji
     let within_limits = after.refusals < REFUSALS || now.duration_since(since) < REFUSED_FOR;
     if !within_limits && after.state == LabelState::Active {
         after.state = LabelState::Unavailable;
-        after.next_poll_at = None;
+        (after.next_poll_at, after.reason) = (None, None);
         append_message(label, &mut plan, now, &Change::Unavailable { since, detail: detail.to_owned() });
         return plan;
     }

@@ -120,6 +120,11 @@ impl Entry {
         }
     }
 
+    /// Returns when it was planned to be polled; `None` if it is due without a wait.
+    pub fn planned_at(&self) -> Option<Timestamp> {
+        (self.wait_ms > 0).then(|| self.due_at())
+    }
+
     pub fn due_at(&self) -> Timestamp {
         Timestamp::from_millisecond(self.due_ms).unwrap_or(Timestamp::MAX)
     }
