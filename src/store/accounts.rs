@@ -83,15 +83,16 @@ pub(super) async fn write_status(
     write_system_messages(tx, &record.messages, &record.deliveries, Some(&record.name)).await
 }
 
+pub(super) const CLEAR_FAILURES: Bulk = Bulk {
+    before: "WITH new (label_key, next_poll_at) AS (",
+    columns: 2,
+    after: ") UPDATE labels SET failures = 0, failing_since = NULL, next_poll_at = new.next_poll_at
+     FROM new WHERE labels.label_key = new.label_key",
+};
+
 /// Clears the failures of labels that an outage of the account caused, and ends their backoff. Other labels stay
 /// overdue and are polled in the order of their due time. The labels' version stays, so polls in flight are recorded.
 async fn clear_failures(tx: &mut SqliteConnection, record: &AccountRecord) -> Result<(), sqlx::Error> {
-    const CLEAR_FAILURES: Bulk = Bulk {
-        before: "WITH new (label_key, next_poll_at) AS (",
-        columns: 2,
-        after: ") UPDATE labels SET failures = 0, failing_since = NULL, next_poll_at = new.next_poll_at
-         FROM new WHERE labels.label_key = new.label_key",
-    };
     let name = record.name.as_str();
     let failing = sqlx::query!(
         r#"SELECT label_key, next_poll_at AS "next_poll_at!" FROM labels INDEXED BY labels_failing

@@ -99,10 +99,37 @@ fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{accounts, label_reads, label_row, open, registering};
 
     #[test]
     fn the_statement_has_the_rows_between_its_two_parts() {
         let insert = Bulk { before: "INSERT INTO t (a, b) ", columns: 2, after: " ON CONFLICT DO NOTHING" };
         assert_eq!(insert.sql(2), "INSERT INTO t (a, b) VALUES (?,?),(?,?) ON CONFLICT DO NOTHING");
+    }
+
+    #[tokio::test]
+    async fn statements_of_labels_use_an_index_of_the_label() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _writer) = open(&folder.path().join("t.db")).await.unwrap();
+        for statement in [
+            accounts::CLEAR_FAILURES,
+            label_reads::READ,
+            label_row::WRITE,
+            label_row::WRITE_SEARCHED,
+            label_row::WRITE_UNCHANGED,
+            registering::READ_BY_ID,
+            registering::READ_BY_KEY,
+            registering::RESTART,
+            registering::UPDATE,
+        ] {
+            let explained = format!("EXPLAIN QUERY PLAN {}", statement.sql(2));
+            let plan = sqlx::query(AssertSqlSafe(explained)).fetch_all(&store.readers).await.unwrap();
+            let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+            // `labels` or its alias `l`.
+            let by_index = |step: &String| {
+                step.starts_with("SEARCH l") && ["rowid=?", "label_id=?"].iter().any(|key| step.contains(key))
+            };
+            assert!(steps.iter().any(by_index), "{steps:?}: {statement:?}");
+        }
     }
 }

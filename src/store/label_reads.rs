@@ -25,7 +25,7 @@ struct Request {
     reply: Reply,
 }
 
-const READ: Bulk = Bulk {
+pub(super) const READ: Bulk = Bulk {
     before: "WITH requests (place, label_key, history) AS (",
     columns: 3,
     after: concat!(

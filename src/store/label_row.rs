@@ -112,9 +112,9 @@ macro_rules! update {
     };
 }
 
-const WRITE: Bulk = update!(31, "", "");
+pub(super) const WRITE: Bulk = update!(31, "", "");
 /// Also writes the columns of `labels_search`. SQLite rewrites an entry of an index even if the values stay the same.
-const WRITE_SEARCHED: Bulk =
+pub(super) const WRITE_SEARCHED: Bulk =
     update!(33, ", state, tracking_number", ", state = new.state, tracking_number = new.tracking_number");
 
 fn bind(write: &PolledLabel<'_>, values: &mut Values) {
@@ -195,7 +195,7 @@ impl UnchangedPoll {
     }
 }
 
-const WRITE_UNCHANGED: Bulk = Bulk {
+pub(super) const WRITE_UNCHANGED: Bulk = Bulk {
     before: "WITH new (label_key, version, polled_at, next_poll_at, wait_ms, pace_ms, unchanged, reason) AS (",
     columns: 8,
     after: ") UPDATE labels SET last_polled_at = new.polled_at, last_answer_at = new.polled_at,

@@ -159,7 +159,7 @@ const INSERT: Bulk = Bulk {
     after: " ON CONFLICT (account, label_id) DO NOTHING",
 };
 
-const UPDATE: Bulk = Bulk {
+pub(super) const UPDATE: Bulk = Bulk {
     before: "WITH new (label_key, next_poll_at, last_answer_at, dismissed, retired_at, resume_state, resume_at, state,
         by_config, by_hand, by_discovery, source, metadata, file_key, version) AS (",
     columns: 15,
@@ -171,7 +171,7 @@ const UPDATE: Bulk = Bulk {
      FROM new WHERE labels.label_key = new.label_key",
 };
 
-const RESTART: Bulk = Bulk {
+pub(super) const RESTART: Bulk = Bulk {
     before: "WITH new (label_key, now) AS (",
     columns: 2,
     after:
@@ -188,22 +188,33 @@ macro_rules! columns {
     };
 }
 
+pub(super) const READ_BY_ID: Bulk = Bulk {
+    before: "WITH wanted (place, account, label_id) AS (",
+    columns: 3,
+    after: concat!(
+        ") SELECT ",
+        columns!(),
+        ", place FROM wanted CROSS JOIN labels l ON l.label_id = wanted.label_id AND l.account = wanted.account"
+    ),
+};
+
+pub(super) const READ_BY_KEY: Bulk = Bulk {
+    before: "WITH wanted (label_key) AS (",
+    columns: 1,
+    after: concat!(
+        ") SELECT ",
+        columns!(),
+        " FROM wanted CROSS JOIN labels l ON l.label_key = wanted.label_key"
+    ),
+};
+
 /// Reads the registrations of labels, each with its index in `labels`.
 pub(super) async fn read_by_id(
     tx: &mut SqliteConnection,
     labels: &[(&AccountName, &LabelId)],
 ) -> Result<Vec<(i64, StoredRegistration)>, sqlx::Error> {
-    const READ: Bulk = Bulk {
-        before: "WITH wanted (place, account, label_id) AS (",
-        columns: 3,
-        after: concat!(
-            ") SELECT ",
-            columns!(),
-            ", place FROM wanted CROSS JOIN labels l ON l.label_id = wanted.label_id AND l.account = wanted.account"
-        ),
-    };
     let labels: Vec<_> = (0_i64..).zip(labels).collect();
-    let rows = READ.rows(tx, &labels, |(place, (account, id)), values| {
+    let rows = READ_BY_ID.rows(tx, &labels, |(place, (account, id)), values| {
         values.push(*place).push(account.as_str().to_owned()).push(id.as_str().to_owned());
     });
     rows.await?.iter().map(|row| Ok((row.try_get("place")?, stored_registration(row)?))).collect()
@@ -214,16 +225,7 @@ pub(super) async fn read_by_key(
     tx: &mut SqliteConnection,
     labels: &[i64],
 ) -> Result<Vec<StoredRegistration>, sqlx::Error> {
-    const READ: Bulk = Bulk {
-        before: "WITH wanted (label_key) AS (",
-        columns: 1,
-        after: concat!(
-            ") SELECT ",
-            columns!(),
-            " FROM wanted CROSS JOIN labels l ON l.label_key = wanted.label_key"
-        ),
-    };
-    let rows = READ.rows(tx, labels, |label_key, values| {
+    let rows = READ_BY_KEY.rows(tx, labels, |label_key, values| {
         values.push(*label_key);
     });
     rows.await?.iter().map(stored_registration).collect()

@@ -5,7 +5,7 @@ use trackpost::domain::tracking::reading::Reading;
 use trackpost::shipstation::Client;
 
 use crate::harness::parcel::in_transit;
-use crate::harness::{Harness, ORDERS};
+use crate::harness::{Harness, ORDERS, free_port};
 
 /// A harness after one attempt of a callback to `url`. `more`: additional configuration of the subscriber.
 async fn posting_to(url: &str, more: &str) -> Harness {
@@ -46,7 +46,7 @@ async fn metadata_and_link_local_addresses_are_refused_at_every_attempt() {
 
 #[tokio::test]
 async fn a_name_that_resolves_to_a_private_address_is_allowed() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let harness = posting_to(&format!("http://localhost:{port}/"), "").await;
     assert_eq!(harness.attempts().await[0].0, "refused", "the connection was attempted");
 }

@@ -9,7 +9,7 @@ use trackpost::domain::secret::Hidden;
 use trackpost::sandbox::Answer;
 
 use crate::harness::parcel::{event, in_transit, tracking};
-use crate::harness::{Harness, ORDERS, seconds};
+use crate::harness::{Harness, ORDERS, free_address, seconds};
 
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE state = 'delivered'";
@@ -87,9 +87,7 @@ async fn a_receiver_that_answers_500_for_a_day_gets_everything_once_and_in_order
 #[tokio::test]
 async fn a_receiver_that_refuses_connections_for_a_day_gets_everything_once_and_in_order() {
     // A closed port, which a receiver opens later.
-    let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = door.local_addr().unwrap();
-    drop(door);
+    let address = free_address();
     let mut harness =
         Harness::with(&ORDERS.replace("HOOK/orders", &format!("http://{address}/orders"))).await;
     down_for_a_day(&mut harness).await;

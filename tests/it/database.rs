@@ -10,7 +10,7 @@ use trackpost::clock::Stopwatch;
 use trackpost::sandbox::{Carrier, JourneyKind, SandboxOptions};
 
 use crate::harness::child::{Daemon, Site, until};
-use crate::harness::connect;
+use crate::harness::{connect, free_port};
 
 /// A site with parcels that change constantly, or without parcels.
 async fn site(parcels: usize) -> Site {
@@ -220,7 +220,7 @@ async fn a_command_without_write_access_prints_a_remedy() {
 async fn health_reports_a_lost_database() {
     let site = site(0).await;
     let text = fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     site.write("trackpost.toml", &text.replace("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\"")));
     let daemon = runs(&site, ":").await;
     fs::remove_file(database(&site)).unwrap();

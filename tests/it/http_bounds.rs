@@ -107,16 +107,14 @@ async fn a_page_flood_does_not_stop_polls_and_deliveries() {
     ids.iter().for_each(|id| {
         site.sandbox.create_on(&id.parse().unwrap(), JourneyKind::Delivered, Carrier::Ups);
     });
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let text = site.configuration(&format!("{ids:?}"), "");
-    site.write("trackpost.toml", &text.replace("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\"")));
+    let address = site.listen(&format!("{ids:?}"), "");
     let daemon = site.start();
     daemon.logged("started: ", 1).await;
     let flood = async {
         let call = async || {
             let request =
                 b"GET /messages?limit=1000 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+            let mut stream = TcpStream::connect(address).await.ok()?;
             stream.write_all(request).await.ok()?;
             read_all(stream).await.split(' ').nth(1).map(str::to_owned)
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::harness::child::until;
-use crate::status::free_port;
+use crate::harness::free_port;
 
 const TRACKPOST: &str = env!("CARGO_BIN_EXE_trackpost");
 const README: &str = include_str!("../../README.md");

@@ -333,11 +333,9 @@ async fn a_sigterm_during_the_start_stops_cleanly() {
 #[tokio::test]
 async fn an_incomplete_request_does_not_delay_the_stop() {
     let site = site("[\"se-1\"]").await;
-    let port = std::net::TcpListener::bind(crate::harness::loopback()).unwrap().local_addr().unwrap();
-    let text = site.configuration("[\"se-1\"]", "");
-    site.write("trackpost.toml", &text.replace("listen = \"\"", &format!("listen = \"{port}\"")));
+    let address = site.listen("[\"se-1\"]", "");
     let mut daemon = running(&site).await;
-    let mut half = std::net::TcpStream::connect(port).unwrap();
+    let mut half = std::net::TcpStream::connect(address).unwrap();
     half.write_all(b"GET /healthz HTTP/1.1\r\nhost: ").unwrap();
     wait_for_poll(&site, "se-1").await;
     let watch = Stopwatch::start();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
 use crate::harness::child::Site;
-use crate::harness::connect;
 use crate::harness::parcel::in_transit;
-use crate::status::{free_port, get, kinds};
+use crate::harness::{connect, free_port};
+use crate::status::{get, kinds};
 
 #[tokio::test]
 async fn without_descriptors_no_failure_is_counted_and_everything_arrives() {

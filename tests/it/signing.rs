@@ -16,7 +16,7 @@ use trackpost::sandbox::{Answer, ReceivedCallback, SandboxOptions};
 use crate::harness::child::{Daemon, Site, until};
 use crate::harness::parcel::in_transit;
 use crate::harness::server::Server;
-use crate::harness::{SECRET, loopback};
+use crate::harness::{SECRET, free_address};
 
 const A: &str = include_str!("../keys/a.pem");
 const B: &str = include_str!("../keys/b.pem");
@@ -35,9 +35,7 @@ impl Place {
         let site = Site::new(SandboxOptions::default()).await;
         site.write("a.pem", A);
         site.write("b.pem", B);
-        // Free now, and probably a moment later.
-        let http = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
-        Self { site, http }
+        Self { site, http: free_address() }
     }
 
     /// `signing`: contents of `[signing]`.

@@ -7,7 +7,7 @@ use trackpost::sandbox::{Answer, SandboxOptions};
 
 use crate::harness::child::{Daemon, Site, until};
 use crate::harness::parcel::in_transit;
-use crate::harness::{connect, loopback};
+use crate::harness::{connect, free_port};
 
 /// Sends one raw request. Returns status and body.
 pub fn get(port: u16, head: &str) -> Option<(u16, Value)> {
@@ -17,10 +17,6 @@ pub fn get(port: u16, head: &str) -> Option<(u16, Value)> {
     socket.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     Some((head.get(9..12)?.parse().ok()?, serde_json::from_str(body).ok()?))
-}
-
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap().port()
 }
 
 async fn site_with(http: &str) -> Site {

@@ -12,7 +12,7 @@ use trackpost::domain::messages::signature::SigningSecret;
 use trackpost::sandbox::ledger::{Counts, Follows};
 use trackpost::sandbox::{Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle, SandboxOptions};
 
-use super::{API_KEY, SECRET, inspection, loopback};
+use super::{API_KEY, SECRET, free_address, inspection, loopback};
 
 /// Time limit of every wait. It measures nothing.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ events = ["*"]
 
     /// Writes this configuration with an HTTP port that was free, and `more` in its section. Returns the port.
     pub fn listen(&self, labels: &str, more: &str) -> SocketAddr {
-        let addr = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
+        let addr = free_address();
         let http = format!("listen = \"{addr}\"\n{more}");
         self.write("trackpost.toml", &self.configuration(labels, "").replace("listen = \"\"", &http));
         addr

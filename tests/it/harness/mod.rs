@@ -13,6 +13,7 @@ mod rows;
 pub mod server;
 
 use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -384,6 +385,15 @@ pub const fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }
 
-pub fn loopback() -> std::net::SocketAddr {
+pub fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
+}
+
+/// Returns a loopback address whose port is free now, and probably a moment later.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind(loopback()).unwrap().local_addr().unwrap()
+}
+
+pub fn free_port() -> u16 {
+    free_address().port()
 }
