@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, at, json, ms};
-use crate::domain::clock::{ClockRecord, Gaps, Mark};
+use crate::domain::clock::{ClockRecord, Gaps, Mark, seconds_of};
 
 impl Store {
     /// Returns what the last run left; `None` in a new database.
@@ -69,11 +69,11 @@ async fn read_mark(tx: &mut SqliteConnection) -> Result<Option<Mark>, sqlx::Erro
 }
 
 async fn move_requests(tx: &mut SqliteConnection, jump: SignedDuration) -> Result<(), sqlx::Error> {
-    if jump.is_zero() {
+    let seconds = seconds_of(jump);
+    if seconds == 0 {
         return Ok(());
     }
-    // Not earlier than it was. The sign keeps the keys of the two statements apart.
-    let seconds = i64::try_from(jump.as_millis().div_euclid(1000) + 1).unwrap_or_default();
+    // The sign keeps the keys of the two statements apart.
     sqlx::query!("UPDATE requests SET second = -(second + ?)", seconds).execute(&mut *tx).await?;
     sqlx::query!("UPDATE requests SET second = -second").execute(&mut *tx).await?;
     Ok(())
