@@ -113,6 +113,11 @@ impl ClockRecord {
     }
 }
 
+/// Returns the whole seconds by which counted requests are moved with a jump: rounded up, so that none looks older.
+pub fn seconds_of(jump: SignedDuration) -> i64 {
+    i64::try_from(jump.as_millis().div_euclid(1000) + 1).unwrap_or_default()
+}
+
 /// Returns how far the clock was set back since the last step of a worker, if it was.
 pub fn set_back_by(last: Option<Timestamp>, now: Timestamp) -> Option<SignedDuration> {
     last.map(|last| last.duration_since(now)).filter(|by| *by >= SMALLEST_JUMP)

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use sqlx::SqliteConnection;
 
 use super::{Store, StoreError, at, json, ms};
-use crate::domain::clock::{ClockRecord, Gaps, Mark};
+use crate::domain::clock::{ClockRecord, Gaps, Mark, seconds_of};
 
 impl Store {
     /// Returns what the last run left; `None` in a new database.
@@ -68,8 +68,8 @@ pub(super) async fn align(tx: &mut SqliteConnection, now: &ClockRecord) -> Resul
 }
 
 async fn move_requests(tx: &mut SqliteConnection, jump: SignedDuration) -> Result<(), sqlx::Error> {
-    // Not earlier than it was. The sign keeps the keys of the two statements apart.
-    let seconds = i64::try_from(jump.as_millis().div_euclid(1000) + 1).unwrap_or_default();
+    let seconds = seconds_of(jump);
+    // The sign keeps the keys of the two statements apart.
     sqlx::query!("UPDATE requests SET second = -(second + ?)", seconds).execute(&mut *tx).await?;
     sqlx::query!("UPDATE requests SET second = -second").execute(&mut *tx).await?;
     Ok(())

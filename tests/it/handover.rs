@@ -91,7 +91,7 @@ async fn a_backlog_beyond_the_memory_limit_is_delivered_completely_and_in_order(
             let nth = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             (fails && nth % 7 == 3).then(|| Answer::status(500))
         });
-        for _ in 0..2_000 {
+        for _ in 0..20_000 {
             if harness.count(PENDING).await == 0 {
                 break;
             }

@@ -33,13 +33,7 @@ pub struct Checks {
     pub absent: BTreeSet<&'static str>,
     /// A list lost events. They cause no message when they come back.
     pub lists_changed: bool,
-    /// The daemon died before it recorded a jump of the clock, or before it recorded a request to compare the clock with.
-    pub gaps_lost: bool,
     began: Option<Timestamp>,
-    /// Real time of the last jump forward.
-    forward_at: Option<Timestamp>,
-    /// A start cannot know that the clock jumped forward in the minute before, so requests look older than they are.
-    quota_unknown: bool,
     last_success: BTreeMap<SubscriberName, Timestamp>,
     first_failure: BTreeMap<i64, (Timestamp, usize)>,
     polled_at: BTreeMap<i64, Timestamp>,
@@ -84,20 +78,11 @@ impl Checks {
     /// The wall clock jumped: due times are at most one wait away.
     pub fn jumped(&mut self, seconds: i32, now: Timestamp) {
         self.held.clear();
-        if seconds > 0 {
-            self.forward_at = Some(now);
-        }
         if seconds < 0 {
             for (row, at) in &mut self.promised {
                 *at = (*at).max(now + self.waits[row]);
             }
         }
-    }
-
-    /// The daemon starts.
-    pub fn starts(&mut self, now: Timestamp) {
-        let minute = SignedDuration::from_secs(61);
-        self.quota_unknown |= self.forward_at.is_some_and(|at| now.duration_since(at) < minute);
     }
 
     /// A subscriber was resumed or moved: its `Retry-After` is void.
@@ -115,7 +100,7 @@ impl Checks {
                 "tracking.unavailable" => SignedDuration::from_hours(71),
                 _ => continue,
             };
-            if passed < least && !self.gaps_lost {
+            if passed < least {
                 self.wrong.get_or_insert(format!("{kind} of {id} after {passed:#} of real time"));
             }
         }
@@ -197,7 +182,7 @@ impl World {
         }
         let limit = self.account.requests_per_minute as usize;
         let busiest = self.api.served.busiest().filter(|(_, requests)| *requests > limit);
-        if let Some((_, requests)) = busiest.filter(|_| !self.checks.quota_unknown) {
+        if let Some((_, requests)) = busiest {
             return Err(format!("{requests} requests in 60 s, the limit is {limit}"));
         }
         let latest = |row: i64| {

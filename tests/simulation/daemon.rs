@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use trackpost::domain::clock::{Gaps, Jump, MIN_LOGGED_JUMP};
+use trackpost::domain::clock::{ClockRecord, Clocks, Gaps};
 use trackpost::domain::delivery::health::Health;
 use trackpost::domain::delivery::outbox::{AttemptKind, MemoryLimit, Outbox, PendingDelivery};
 use trackpost::domain::label::LabelId;
@@ -48,9 +48,21 @@ pub struct InFlight {
 
 /// A write that waits for the next commit.
 pub enum Job {
-    Poll { record: Box<PollRecord>, label: Box<LabelRecord>, id: u64 },
-    Flush { unchanged: Vec<UnchangedPoll>, ended: Vec<EndedRequests>, share: Option<AdaptiveLimit> },
-    Settle { settling: Box<Settling>, id: u64 },
+    Poll {
+        record: Box<PollRecord>,
+        label: Box<LabelRecord>,
+        id: u64,
+    },
+    Flush {
+        unchanged: Vec<UnchangedPoll>,
+        ended: Vec<EndedRequests>,
+        share: Option<AdaptiveLimit>,
+        clock: ClockRecord,
+    },
+    Settle {
+        settling: Box<Settling>,
+        id: u64,
+    },
     Account(Box<AccountRecord>),
 }
 
@@ -86,12 +98,10 @@ impl Courier {
 }
 
 pub struct Daemon {
-    /// Skew of the wall clock at the start, and as of the last reading.
-    first_skew: SignedDuration,
-    last_skew: SignedDuration,
-    pub gaps: Gaps,
-    /// Real time at which the janitor records the gaps.
-    pub gaps_due: Option<Timestamp>,
+    clocks: Clocks,
+    /// Skew of the wall clock since the start.
+    pub skew: SignedDuration,
+    pub gaps: Arc<Gaps>,
     pub limiter: RateLimiter,
     pub schedule: Schedule,
     pub batch: HashMap<i64, UnchangedPoll>,
@@ -115,15 +125,14 @@ impl Daemon {
     /// Opens the database, as `AccountAccess::open` and the poller do.
     pub fn start(world: &mut World) -> Result<Self, Crash> {
         let now = world.wall();
-        let mut gaps = world.db.gaps.clone();
+        let mark = world.mark();
+        let mut clock = world.db.clock.clone().unwrap_or_else(|| ClockRecord { mark, gaps: Arc::default() });
+        let jump = clock.mark.jump_between_runs(mark);
+        clock.continue_at(mark, jump);
+        let gaps = Arc::clone(&clock.gaps);
+        world.commit_now(|db| db.begin_run(clock, jump))?;
         let last_request_at =
             world.db.requests.last_key_value().map(|(second, _)| Timestamp::from_second(*second).unwrap());
-        if let Some(at) = last_request_at {
-            let away = now.duration_since(at);
-            if away >= SignedDuration::from_hours(1) || away <= -MIN_LOGGED_JUMP {
-                gaps.add_jump(Jump { from: at, to: now });
-            }
-        }
         let mut state = world.db.account.clone().unwrap_or_else(|| AccountState::new(now));
         world.commit_now(|db| {
             let reserved = std::mem::take(&mut db.reserved);
@@ -150,9 +159,8 @@ impl Daemon {
         let limiter =
             RateLimiter::new(quota, Budget::new(0, count, count, now), share, state, per_minute, 0.0);
         let mut daemon = Self {
-            first_skew: world.skew,
-            last_skew: world.skew,
-            gaps_due: Some(world.now),
+            clocks: Clocks::new(now, mark.uptime),
+            skew: SignedDuration::ZERO,
             gaps,
             limiter,
             schedule: Schedule::default(),
@@ -180,24 +188,18 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Skew of the wall clock since the start.
-    pub fn skew(&self, world: &World) -> SignedDuration {
-        world.skew - self.first_skew
-    }
-
-    pub fn start_skew(&self) -> SignedDuration {
-        self.first_skew
-    }
-
     /// Compares the clocks, as `clock::now` does.
     pub fn read_clock(&mut self, world: &World) {
-        let jumped = world.skew - self.last_skew;
-        self.last_skew = world.skew;
-        if jumped.abs() >= SignedDuration::from_secs(1) {
-            let now = world.wall();
-            self.gaps.add_jump(Jump { from: now - jumped, to: now });
-            self.gaps_due = Some(world.now + SignedDuration::from_secs(2));
+        if let Some(jump) = self.clocks.read(world.wall(), world.mark().uptime) {
+            self.skew += jump.by();
+            Arc::make_mut(&mut self.gaps).add_jump(jump);
         }
+    }
+
+    /// Reads the clock and returns the record for the next run.
+    pub fn clock(&mut self, world: &World) -> ClockRecord {
+        self.read_clock(world);
+        ClockRecord { mark: world.mark(), gaps: Arc::clone(&self.gaps) }
     }
 
     pub fn put(&mut self, world: &World, label: &LabelRecord, now: Timestamp) {
@@ -255,7 +257,7 @@ impl Daemon {
         let couriers = self.couriers.values().map(|courier| courier.wake);
         let batch = self.batch_since.filter(|_| !self.is_flushing());
         let batch = batch.map(|since| world.real(since + SignedDuration::from_secs(1)));
-        let rest = [Some(self.wake), self.commit_at, self.gaps_due, batch].into_iter().flatten();
+        let rest = [Some(self.wake), self.commit_at, batch].into_iter().flatten();
         ends.chain(attempts).chain(couriers).chain(rest).min().unwrap_or(Timestamp::MAX)
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use trackpost::domain::clock::Gaps;
+use trackpost::domain::clock::{ClockRecord, seconds_of};
 use trackpost::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
 use trackpost::domain::delivery::outbox::{LoadedDeliveries, MessageContent, NotLoaded, PendingDelivery};
 use trackpost::domain::delivery::outcome::{AfterAttempt, Attempt, DeliverySchedule, HastenedBy};
@@ -16,6 +16,7 @@ use trackpost::domain::polling::account_status::{AccountChange, AccountState};
 use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
 use trackpost::domain::polling::label_record::LabelRecord;
 use trackpost::domain::polling::rate_limiter::EndedRequests;
+use trackpost::domain::time::later;
 use trackpost::domain::tracking::matching::KnownEvent;
 use trackpost::store::accounts::AccountRecord;
 use trackpost::store::polls::{PollRecord, UnchangedPoll};
@@ -54,7 +55,7 @@ pub struct Database {
     pub share: AdaptiveLimit,
     pub held: BTreeMap<String, Timestamp>,
     pub registry: i64,
-    pub gaps: Gaps,
+    pub clock: Option<ClockRecord>,
     subjects: Vec<SystemSubject>,
     messages: i64,
     /// A violation found while writing.
@@ -82,7 +83,26 @@ pub struct Settled {
 }
 
 impl Database {
-    pub fn count(&mut self, ended: &[EndedRequests], share: Option<AdaptiveLimit>) {
+    /// Begins a run after a `jump` of the clock: everything that must last for its real time is moved with it.
+    pub fn begin_run(&mut self, now: ClockRecord, jump: SignedDuration) {
+        self.clock = Some(now);
+        self.move_requests(jump);
+        let until = self.account.iter_mut().filter_map(|account| account.throttled_until.as_mut());
+        let waits = until.chain(&mut self.share.throttled_at).chain(self.held.values_mut());
+        waits.for_each(|at| *at = later(*at, jump));
+    }
+
+    fn move_requests(&mut self, jump: SignedDuration) {
+        if jump.is_zero() {
+            return;
+        }
+        let requests = std::mem::take(&mut self.requests).into_iter();
+        self.requests = requests.map(|(second, count)| (second + seconds_of(jump), count)).collect();
+    }
+
+    pub fn count(&mut self, ended: &[EndedRequests], share: Option<AdaptiveLimit>, clock: ClockRecord) {
+        let last = self.clock.replace(clock.clone());
+        self.move_requests(last.map(|last| last.mark.jump_until(clock.mark)).unwrap_or_default());
         for ended in ended {
             *self.requests.entry(ended.at.as_second()).or_default() += ended.requests as usize;
             self.reserved = self.reserved.saturating_sub(ended.requests);

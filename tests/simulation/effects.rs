@@ -115,11 +115,9 @@ impl World {
     }
 
     pub(super) fn die(&mut self, crash: Crash) {
-        // A jump is recorded within two seconds.
-        self.checks.gaps_lost |= self.daemon.take().is_some_and(|daemon| daemon.gaps_due.is_some());
+        self.daemon = None;
         (self.crash_at, self.store_fails) = (None, None);
         if crash.jump != 0 {
-            self.checks.gaps_lost |= self.db.requests.is_empty();
             self.jump(crash.jump);
         }
         self.start_at = Some(after(self.now, crash.down));

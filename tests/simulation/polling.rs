@@ -77,13 +77,15 @@ impl Daemon {
     pub fn flush(&mut self, world: &mut World) {
         self.batch_since = None;
         let unchanged = self.batch.drain().map(|(_, poll)| poll).collect();
+        let clock = self.clock(world);
+        self.limiter.set_skew(self.skew, clock.mark.wall);
         let (ended, share) = (self.limiter.take_ended(), self.limiter.take_changed_share());
-        self.write(world, Job::Flush { unchanged, ended, share });
+        self.write(world, Job::Flush { unchanged, ended, share, clock });
     }
 
     fn start_polls(&mut self, world: &mut World) -> Result<Option<Timestamp>, Crash> {
         let now = world.wall();
-        self.limiter.set_skew(self.skew(world), now);
+        self.limiter.set_skew(self.skew, now);
         if let Some(open_at) = self.limiter.state.open_at(now) {
             return Ok(Some(open_at));
         }
@@ -97,7 +99,7 @@ impl Daemon {
                 return Ok(self.schedule.next_due());
             };
             let call = loop {
-                self.limiter.set_skew(self.skew(world), now);
+                self.limiter.set_skew(self.skew, now);
                 self.limiter.share_recovered(now);
                 match self.limiter.acquire(RequestKind::Poll, now) {
                     Ok(call) => break call,
@@ -154,7 +156,7 @@ impl Daemon {
         let poll = self.polls.get_mut(&id).expect("it is in flight");
         let Some((reading, _)) = poll.reply.take() else { return Ok(()) };
         let (entry, call) = (poll.entry, poll.call);
-        self.limiter.set_skew(world.skew - self.start_skew(), now);
+        self.limiter.set_skew(self.skew, now);
         self.limiter.end_request(call.sent_at, now);
         let seen = self.limiter.observe(Some(entry.row), &reading.signal(), call, now);
         self.came_back |= seen.change == Some(AccountChange::CameBack);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::account::Account;
+use trackpost::domain::clock::Mark;
 use trackpost::domain::delivery::outbox::PendingDelivery;
 use trackpost::domain::label::LabelState;
 use trackpost::domain::messages::subscriber::SubscriberName;
@@ -32,6 +33,7 @@ pub enum Arrival {
 }
 
 pub struct World {
+    began: Timestamp,
     /// Real time.
     pub now: Timestamp,
     /// Wall time minus real time.
@@ -74,6 +76,7 @@ impl World {
             db.insert_label(row, &account.name, id, now);
         }
         Self {
+            began: now,
             now,
             skew: SignedDuration::ZERO,
             account,
@@ -98,8 +101,7 @@ impl World {
 
     /// Runs a script to its end. Returns the virtual time that passed, or the first violation.
     pub fn run(&mut self, script: &Script) -> Result<SignedDuration, String> {
-        let began = self.now;
-        let mut due = began;
+        let mut due = self.began;
         for (wait, action) in &script.steps {
             due = after(due, *wait);
             self.run_until(due)?;
@@ -118,7 +120,7 @@ impl World {
             self.now = self.now.max(self.next().min(self.now + SignedDuration::from_mins(10)));
         }
         self.final_audit()?;
-        Ok(self.now.duration_since(began))
+        Ok(self.now.duration_since(self.began))
     }
 
     /// Real time of the next event.
@@ -152,7 +154,6 @@ impl World {
     fn step(&mut self) -> Result<(), Crash> {
         if self.start_at.is_some_and(|at| at <= self.now) {
             self.start_at = None;
-            self.checks.starts(self.now);
             self.daemon = Some(Daemon::start(self)?);
         }
         while let Some(place) = self.on_the_way.iter().position(|(at, ..)| *at <= self.now) {
@@ -182,11 +183,6 @@ impl World {
         }
         if daemon.commit_at.is_some_and(ended) {
             self.commit(daemon)?;
-        }
-        if daemon.gaps_due.is_some_and(ended) {
-            daemon.gaps_due = None;
-            let gaps = daemon.gaps.clone();
-            self.commit_now(|db| db.gaps = gaps)?;
         }
         let batch = daemon.batch_since.map(|since| self.real(since + SignedDuration::from_secs(1)));
         if ended(daemon.wake) || batch.is_some_and(ended) {
@@ -240,9 +236,9 @@ impl World {
         let (mut new, mut settled, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
         for job in jobs {
             match job {
-                Job::Flush { unchanged, ended, share } => {
+                Job::Flush { unchanged, ended, share, clock } => {
                     self.db.write_unchanged(unchanged);
-                    self.db.count(&ended, share);
+                    self.db.count(&ended, share, clock);
                 }
                 Job::Poll { record, label, id } => {
                     let kinds: Vec<String> =
@@ -341,6 +337,12 @@ impl World {
 
     pub fn wall(&self) -> Timestamp {
         self.now + self.skew
+    }
+
+    /// Both clocks, of a machine that is never started again.
+    pub fn mark(&self) -> Mark {
+        let uptime = self.now.duration_since(self.began).try_into().expect("time does not run back");
+        Mark { wall: self.wall(), uptime, machine: Some([1; 32]) }
     }
 
     pub fn real(&self, wall: Timestamp) -> Timestamp {
