@@ -165,24 +165,37 @@ pub fn next_seq(last: i64, now: Timestamp) -> i64 {
     last.saturating_add(1).max(now.as_millisecond())
 }
 
+/// Length of the part of an id that all messages of a label have in common: a poll then changes one page of the index of
+/// ids instead of one per message.
+const LABEL_PART: usize = "msg_01234567".len();
+
 /// Id of a label's message. `content` is the canonical content of the change; it contains no time of trackpost's.
 fn label_message_id(label: &LabelKey, kind: MessageType, content: &[String]) -> String {
-    let mut parts = vec!["message", label.account.as_str(), label.id.as_str(), kind.as_str()];
+    let label = [label.account.as_str(), label.id.as_str()];
+    let mut parts = vec!["message", label[0], label[1], kind.as_str()];
     parts.extend(content.iter().map(String::as_str));
-    format!("msg_{}", digest::short_hex(&digest::of_parts(&parts)))
+    id_after(&id_of(&label), &parts)
 }
 
 /// Id of the `repetition`th repetition of the message `id`. Numbers have no gaps: the first id that the database lacks is
 /// the next one.
 pub fn repeated_id(id: &str, repetition: u32) -> String {
-    let parts = ["repetition", id, &repetition.to_string()];
-    format!("msg_{}", digest::short_hex(&digest::of_parts(&parts)))
+    id_after(id, &["repetition", id, &repetition.to_string()])
+}
+
+/// Id that derives from `parts` and has its first part in common with `other`.
+fn id_after(other: &str, parts: &[&str]) -> String {
+    format!("{}{}", &other[..LABEL_PART], &id_of(parts)[LABEL_PART..])
+}
+
+fn id_of(parts: &[&str]) -> String {
+    format!("msg_{}", digest::short_hex(&digest::of_parts(parts)))
 }
 
 /// Id of a system message about `subject`, of the episode that began at `since`.
 fn system_message_id(kind: MessageType, subject: &str, since: Timestamp) -> String {
     let since = since.as_millisecond().to_string();
-    format!("msg_{}", digest::short_hex(&digest::of_parts(&["system", kind.as_str(), subject, &since])))
+    id_of(&["system", kind.as_str(), subject, &since])
 }
 
 /// Returns the message that a subscriber is failing or has recovered. `episode_at` is when it began to fail; the ids of both

@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::body;
-use crate::domain::digest;
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::domain::time::instant;
 
@@ -29,8 +28,7 @@ pub struct PingData<'a> {
 
 impl Ping {
     pub fn new(subscriber: &SubscriberName, now: Timestamp) -> Self {
-        let parts = [PING, subscriber.as_str(), &instant(now)];
-        let id = format!("msg_{}", digest::short_hex(&digest::of_parts(&parts)));
+        let id = super::id_of(&[PING, subscriber.as_str(), &instant(now)]);
         Self { id, body: body::write(PING, now, PingData { subscriber }) }
     }
 }
