@@ -75,7 +75,7 @@ pub struct Config {
     pub accounts: BTreeMap<AccountName, Account>,
     pub registration: RegistrationConfig,
     pub cadence: Cadence,
-    pub silence: AlertSettings,
+    pub alerts: AlertSettings,
     /// The first key signs, for subscribers with `rsa_signature`; all are published.
     pub rsa_keys: Vec<RsaKey>,
     pub subscribers: BTreeMap<SubscriberName, Subscriber>,
@@ -242,7 +242,7 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
         accounts,
         registration: registered.config,
         cadence: sections.cadence.check(&at("cadence")),
-        silence: sections.silence.check(&at("silence")),
+        alerts: sections.silence.check(&at("silence")),
         subscribers: subscribers.collect(),
         rsa_keys,
     };

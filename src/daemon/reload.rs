@@ -82,7 +82,7 @@ impl Daemon {
         let accounts = Changes::between(&before.accounts, &after.accounts);
         let subscribers = Changes::between(&before.subscribers, &after.subscribers);
         let polling = before.cadence != after.cadence
-            || before.silence != after.silence
+            || before.alerts != after.alerts
             || before.registration.first_poll != after.registration.first_poll;
         report(&loaded, &self.logged_faults);
         self.logged_faults = loaded.label_faults;

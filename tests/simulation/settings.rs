@@ -50,7 +50,7 @@ pub fn configured() -> (Account, PollPolicy) {
         let account = config.accounts[&AccountName::new("main")].clone();
         let policy = PollPolicy {
             cadence: config.cadence,
-            alerts: config.silence,
+            alerts: config.alerts,
             first_poll: config.registration.first_poll,
             subscribers: config.subscribers.into_values().collect(),
         };

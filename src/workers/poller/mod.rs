@@ -59,7 +59,7 @@ impl PollPolicy {
     pub fn of(config: &Config) -> Self {
         Self {
             cadence: config.cadence.clone(),
-            alerts: config.silence.clone(),
+            alerts: config.alerts.clone(),
             first_poll: config.registration.first_poll,
             subscribers: config.subscribers.values().cloned().collect(),
         }

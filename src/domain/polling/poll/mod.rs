@@ -26,7 +26,6 @@ use crate::domain::messages::change::Change;
 use crate::domain::messages::fan_out::{self, PlannedDelivery};
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::messages::{Message, next_seq};
-use crate::domain::polling::account_status::AccountSignal;
 use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::learning::LearnedRates;
@@ -72,7 +71,6 @@ pub struct PollPlan {
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
     pub measurements: Vec<Measurement>,
-    pub signal: AccountSignal,
     pub summary: PollSummary,
 }
 
@@ -131,7 +129,6 @@ pub fn plan(
     gaps::restore(context.gaps, &mut plan.poll_state, &stored.poll_state, now);
     plan.measurements.extend(freshness::lateness(label.poll_state.planned_at(), context.sent_at));
     plan.deliveries = fan_out::of_poll(&plan.messages, context.subscribers, &label.key.account);
-    plan.signal = reading.signal();
     plan.summary = PollSummary {
         at: now.as_millisecond(),
         outcome: reading.as_str().to_owned(),
@@ -192,7 +189,6 @@ fn empty_plan(label: &LabelRecord) -> PollPlan {
         messages: Vec::new(),
         deliveries: Vec::new(),
         measurements: Vec::new(),
-        signal: AccountSignal::Good,
         summary: PollSummary { at: 0, outcome: String::new(), status: None, detail: None, changes: 0 },
     }
 }

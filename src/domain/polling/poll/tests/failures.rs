@@ -1,20 +1,22 @@
 //! Answers without tracking: backoff, refusals, and the end of polling.
 
 use super::*;
+use crate::domain::polling::account_status::AccountSignal;
 
 #[test]
 fn a_shortage_of_this_machine_counts_for_no_label() {
     let mut life = Life::new();
     life.answer(r#"{"status_code":"IT","events":[]}"#, 0);
     let before = life.label.poll_state.clone();
-    let plan = life.read(&Reading::OurFault { detail: "no file descriptor is left".to_owned() }, at(3));
+    let shortage = Reading::OurFault { detail: "no file descriptor is left".to_owned() };
+    let plan = life.read(&shortage, at(3));
     let after = &plan.poll_state;
     assert_eq!(after.next_poll_at, Some(at(3) + SignedDuration::from_secs(5)));
     assert_eq!(
         (after.failures, after.refusals, after.failing_since),
         (before.failures, before.refusals, before.failing_since)
     );
-    assert_eq!((plan.signal, plan.messages.len()), (AccountSignal::OurFault, 0));
+    assert_eq!((shortage.signal(), plan.messages.len()), (AccountSignal::OurFault, 0));
 }
 
 #[test]
@@ -64,13 +66,13 @@ fn failures_back_off_from_a_minute_to_an_hour() {
 fn an_answer_about_the_account_leaves_the_label_unchanged() {
     let mut life = Life::new();
     let before = life.label.poll_state.clone();
-    let plan = life.read(&Reading::Throttled { retry_after: None }, at(1));
-    assert_eq!(plan.poll_state, before);
+    let throttled = Reading::Throttled { retry_after: None };
+    assert_eq!(life.read(&throttled, at(1)).poll_state, before);
     let refused = Reading::Unauthorized { status: 401, detail: String::new() };
     let waits: Vec<i64> = (0..3)
         .map(|_| life.read(&refused, at(1)).poll_state.next_poll_at.unwrap().duration_since(at(1)).as_mins())
         .collect();
     assert_eq!(waits, [1, 2, 4], "it goes behind the others");
     assert_eq!(life.label.poll_state.refusals, 0);
-    assert_eq!(plan.signal, AccountSignal::Throttled { retry_after: Duration::from_secs(60) });
+    assert_eq!(throttled.signal(), AccountSignal::Throttled { retry_after: Duration::from_secs(60) });
 }
