@@ -26,6 +26,8 @@ pub struct Notices(Arc<Mutex<NoticesState>>);
 struct NoticesState {
     rejected: Option<RejectedReload>,
     unwatched: Option<String>,
+    rows_of_configuration: Option<String>,
+    rows_of_files: Option<String>,
 }
 
 impl Notices {
@@ -35,7 +37,12 @@ impl Notices {
 
     /// Returns all degradations that this process knows at `now`.
     pub fn degraded(&self, now: Timestamp) -> Vec<Degraded> {
-        let (rejected, unwatched) = self.with(|state| (state.rejected.clone(), state.unwatched.clone()));
+        let (rejected, unwatched, rows) = self.with(|state| {
+            let rows = [state.rows_of_configuration.clone(), state.rows_of_files.clone()];
+            (state.rejected.clone(), state.unwatched.clone(), rows)
+        });
+        let rows = rows.into_iter().flatten();
+        let rows = rows.map(|rows| Degraded::new(DegradationKind::LabelRow, None, None, rows));
         let reload = rejected.map(|rejected| {
             let faults = rejected.faults.join("; ");
             let detail = format!("rejected, the running configuration stays: {faults}");
@@ -47,7 +54,17 @@ impl Notices {
         });
         let jump = clock::recent_jump()
             .map(|jump| Degraded::new(DegradationKind::Clock, None, Some(jump.to), clock::in_words(jump)));
-        [shortage, jump, reload, watch].into_iter().flatten().collect()
+        [shortage, jump, reload].into_iter().flatten().chain(rows).chain(watch).collect()
+    }
+
+    /// Sets or clears which label rows of the configuration are left out.
+    pub fn set_rows_of_configuration(&self, left_out: Option<String>) {
+        self.with(|state| state.rows_of_configuration = left_out);
+    }
+
+    /// Sets or clears which rows of label files are left out.
+    pub fn set_rows_of_files(&self, left_out: Option<String>) {
+        self.with(|state| state.rows_of_files = left_out);
     }
 
     pub fn set_rejected_reload(&self, rejected: Option<RejectedReload>) {
@@ -75,13 +92,15 @@ mod tests {
         assert_eq!(notices.degraded(now), []);
         assert!(notices.set_unwatched(Some("inotify: Too many open files".to_owned())));
         notices.set_rejected_reload(Some(RejectedReload { at: now, faults: vec!["a".to_owned()] }));
+        notices.set_rows_of_files(Some("3 rows".to_owned()));
         let degraded = notices.degraded(now);
         assert_eq!(
             degraded.iter().map(|degraded| degraded.what).collect::<Vec<_>>(),
-            [DegradationKind::Reload, DegradationKind::Watch]
+            [DegradationKind::Reload, DegradationKind::LabelRow, DegradationKind::Watch]
         );
-        assert_eq!(degraded[1].detail.as_deref(), Some("inotify: Too many open files"));
+        assert_eq!(degraded[2].detail.as_deref(), Some("inotify: Too many open files"));
         notices.set_unwatched(None);
+        notices.set_rows_of_files(None);
         notices.set_rejected_reload(None);
         assert_eq!(notices.degraded(now), []);
     }

@@ -49,6 +49,13 @@ impl Fault {
     }
 }
 
+/// Returns the number of wrong label rows, and the place and the problem of the first. Other text of the row may be
+/// personal.
+pub fn rows_left_out(faults: &[Fault], count: usize) -> Option<String> {
+    let Fault { place, key, problem, .. } = faults.first()?;
+    Some(format!("{count}; the first is {place}: {key}: {problem}; trackpost check lists all"))
+}
+
 impl fmt::Display for Fault {
     /// On one line, also if the value contains line breaks.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

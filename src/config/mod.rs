@@ -44,7 +44,7 @@ use std::fmt;
 use std::path::Path;
 
 pub use environment::Environment;
-pub use fault::{Fault, nearest};
+pub use fault::{Fault, nearest, rows_left_out};
 pub use http::HttpConfig;
 pub use label_files::{FileScan, FileStamp, FoundFile, LeftOut, fits};
 pub use label_set::{Comparison, FileNumber, LabelSet, SHOWN_PER_PLACE};

@@ -185,7 +185,7 @@ impl Daemon {
             }
             None => None,
         };
-        reload::report(&loaded, &[]);
+        reload::report(&loaded, &[], &notices);
         workers.start_upkeep(&loaded.config.store, &notices);
         workers.register(loaded.sources);
         workers.apply(&loaded.config).await?;

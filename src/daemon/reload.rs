@@ -6,9 +6,9 @@ use tracing::{error, info, warn};
 
 use super::{Daemon, DaemonError};
 use crate::clock;
-use crate::config::{Config, Fault, Faults, Loaded};
+use crate::config::{Config, Fault, Faults, Loaded, rows_left_out};
 use crate::daemon::systemd;
-use crate::notices::RejectedReload;
+use crate::notices::{Notices, RejectedReload};
 use crate::store::lock::ReloadOutcome;
 
 impl Daemon {
@@ -84,7 +84,7 @@ impl Daemon {
         let polling = before.cadence != after.cadence
             || before.alerts != after.alerts
             || before.registration.first_poll != after.registration.first_poll;
-        report(&loaded, &self.logged_faults);
+        report(&loaded, &self.logged_faults, &self.notices);
         self.logged_faults = loaded.label_faults;
         // A half-applied configuration is worse than a restart, which applies all of it or says why not.
         self.workers.apply(&loaded.config).await?;
@@ -142,7 +142,8 @@ impl Changes {
 }
 
 /// Logs warnings, and rows that are left out and not in `logged_faults`. They stop nothing.
-pub(super) fn report(loaded: &Loaded, logged_faults: &[Fault]) {
+pub(super) fn report(loaded: &Loaded, logged_faults: &[Fault], notices: &Notices) {
+    notices.set_rows_of_configuration(rows_left_out(&loaded.label_faults, loaded.label_fault_count));
     for fault in loaded.label_faults.iter().filter(|fault| !logged_faults.contains(fault)) {
         warn!(%fault, "label row left out: {fault}");
     }

@@ -29,6 +29,8 @@ pub enum DegradationKind {
     Reload,
     /// A label file is left out.
     LabelFile,
+    /// Label rows are left out.
+    LabelRow,
     /// Label files are not watched.
     Watch,
     /// The write-ahead log of the database is large.

@@ -26,6 +26,7 @@ pub fn kind_in_words(what: DegradationKind) -> &'static str {
         DegradationKind::FirstPolls => "first polls of account",
         DegradationKind::Reload => "reload",
         DegradationKind::LabelFile => "label file left out:",
+        DegradationKind::LabelRow => "label rows left out",
         DegradationKind::Watch => "label files are not watched",
         DegradationKind::Wal => "database",
     }

@@ -51,6 +51,7 @@ async fn health_lists_what_is_degraded_and_stays_200() {
     let site = site_with(&http).await;
     std::fs::create_dir_all(site.folder().join("labels.d")).unwrap();
     std::fs::write(site.folder().join("labels.d/wrong.csv"), "nothing,known\n1,2\n").unwrap();
+    std::fs::write(site.folder().join("labels.d/rows.txt"), "se-1\nXY 1\n").unwrap();
     let daemon = started(&site).await;
     site.received(|counts| counts.accepted >= 6).await;
     assert!(site.try_command(&["subscribers", "pause", "orders"]).await.0);
@@ -66,17 +67,24 @@ async fn health_lists_what_is_degraded_and_stays_200() {
         let (status, body) = get(port, "host: localhost\r\n").unwrap();
         assert_eq!((status, &body["status"]), (200, &"ok".into()), "{body}");
         last = body;
-        kinds(&last["degraded"]) == ["account", "subscriber", "reload", "label_file"]
+        kinds(&last["degraded"]) == ["account", "subscriber", "reload", "label_file", "label_row"]
     };
     let found = until(all).await;
     assert!(found.is_ok(), "{last}");
     let degraded = last["degraded"].as_array().unwrap();
     assert_eq!((&degraded[0]["name"], &degraded[1]["name"]), (&"main".into(), &"orders".into()));
     assert!(degraded[3]["name"].as_str().unwrap().ends_with("labels.d/wrong.csv"), "{last}");
-    assert!(degraded.iter().all(|degraded| degraded["detail"].is_string() && degraded["since"].is_string()));
+    assert!(degraded.iter().all(|degraded| degraded["detail"].is_string()));
+    assert!(degraded[..4].iter().all(|degraded| degraded["since"].is_string()));
+    let rows = degraded[4]["detail"].as_str().unwrap();
+    assert!(rows.starts_with("1; the first is ") && rows.contains("rows.txt: row 2: "), "{last}");
 
     let status = lines(&site, &["status", "--json"]).remove(0);
-    assert_eq!(kinds(&status["attention"]), ["account", "subscriber", "reload", "label_file"], "{status}");
+    assert_eq!(
+        kinds(&status["attention"]),
+        ["account", "subscriber", "reload", "label_file", "label_row"],
+        "{status}"
+    );
     assert_eq!((&status["daemon"]["runs"], &status["daemon"]["pid"]), (&true.into(), &daemon.id().into()));
     assert_eq!(status["labels"]["active"], 2);
     let account = lines(&site, &["accounts", "list", "--json"]).remove(0);
@@ -121,6 +129,7 @@ async fn without_the_token_health_has_no_details() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_or_disabled_subscriber_is_reported_while_deliveries_wait() {
     let site = site_with("listen = \"\"").await;
+    std::fs::write(site.folder().join("labels.d/rows.txt"), "se-1\nXY 1\n").unwrap();
     let daemon = started(&site).await;
     site.received(|counts| counts.accepted >= 6).await;
     assert!(site.try_command(&["subscribers", "pause", "orders"]).await.0);

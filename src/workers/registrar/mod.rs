@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::{self, Stopwatch};
-use crate::config::{Fault, FileScan, LabelSources, LeftOut};
+use crate::config::{Fault, FileScan, LabelSources, LeftOut, rows_left_out};
 use crate::domain::time::later;
 use crate::notices::Notices;
 use crate::store::{Store, StoreError};
@@ -83,6 +83,7 @@ pub async fn run(
             };
             wake = again.map_or(wake, |again| wake.min(later(clock::now(), again)));
         }
+        notices.set_rows_of_files(registrar.rows_left_out.clone());
         if notices.set_unwatched(watching.problem().map(str::to_owned)) {
             match watching.problem() {
                 Some(problem) => {
@@ -128,6 +129,8 @@ pub struct Registrar {
     left_out: Option<BTreeMap<PathBuf, Fault>>,
     /// Files that could not be read at the last reading.
     unreadable: Vec<LeftOut>,
+    /// The wrong rows of the last reading.
+    rows_left_out: Option<String>,
     /// Rows and warnings of the last reading. Each is logged once.
     logged: HashSet<u64>,
 }
@@ -143,6 +146,7 @@ impl Registrar {
             missing: MissingLabels::default(),
             left_out: None,
             unreadable: Vec::new(),
+            rows_left_out: None,
             logged: HashSet::new(),
         }
     }
@@ -181,6 +185,7 @@ impl Registrar {
         let reading = blocking(move || reading_from.read(settled)).await?;
         self.files.read(&self.scan, &pending);
         self.unreadable = reading.left_out.clone();
+        self.rows_left_out = rows_left_out(&reading.faults, reading.fault_count);
         self.log_rows(&reading.faults, &reading.warnings, reading.fault_count);
         if self.forced {
             self.scan
