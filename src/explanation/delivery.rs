@@ -13,28 +13,6 @@ use crate::domain::delivery::outcome::{Due, DueReason, HastenedBy};
 use crate::domain::messages::ping::PING;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 
-/// The outcome of an attempt in words. `recorded`: its name, with the status after it where there is one.
-pub fn outcome(recorded: &str) -> String {
-    let words = match recorded {
-        "status" => "HTTP error status",
-        "name" => "name not found",
-        "address" => "address not allowed",
-        "refused" => "connection refused",
-        "tls" => "TLS failed",
-        "connect_timeout" => "connect timed out",
-        "timeout" => "timed out",
-        "reset" => "connection reset",
-        "unreadable" => "not HTTP",
-        "unsendable" => "cannot be sent in this format",
-        "ours" => "this machine lacks a resource",
-        other => match other.strip_prefix("status ") {
-            Some(code) => return format!("HTTP {code}"),
-            None => other,
-        },
-    };
-    words.to_owned()
-}
-
 /// Explains the time of a delivery's next attempt.
 pub fn reason(why: WaitReason, delivery: &DeliveryView, now: Timestamp) -> String {
     let (name, id) = (&delivery.subscriber, &delivery.delivery_id);

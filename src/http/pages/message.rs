@@ -14,8 +14,8 @@ use super::layout::{badge, encoded, fields, label_link, number, page, subscriber
 use super::subscriber::failure_detail;
 use super::{not_found, unreadable};
 use crate::clock;
-use crate::config::duration;
-use crate::explanation::delivery::outcome;
+use crate::domain::delivery::outcome::in_words;
+use crate::explanation::measured;
 use crate::explanation::story::{AttemptStory, Story, story};
 use crate::store::StoreError;
 use crate::store::views::deliveries::AttemptView;
@@ -103,9 +103,12 @@ fn attempt_story(story: &AttemptStory) -> Markup {
 /// An attempt in one line, with its detail.
 pub(super) fn attempt(attempt: &AttemptView) -> Markup {
     html! {
-        @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (outcome(&attempt.outcome)) } }
+        @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (in_words(&attempt.outcome)) } }
         @if let Some(status) = attempt.status { " " (status) }
-        " " (time(attempt.started_at)) ", took " (duration::format(Duration::from_millis(attempt.duration_ms)))
-        @if attempt.outcome != "accepted" { " " (failure_detail(attempt.detail.as_deref(), attempt.answer.as_deref())) }
+        " " (time(attempt.started_at)) ", took " (measured(Duration::from_millis(attempt.duration_ms)))
+        @if attempt.outcome != "accepted" {
+            @if attempt.detail.is_some() { ": " }
+            (failure_detail(attempt.detail.as_deref(), attempt.answer.as_deref()))
+        }
     }
 }

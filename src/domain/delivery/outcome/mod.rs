@@ -163,6 +163,28 @@ pub enum HastenedBy {
     Resume,
 }
 
+/// The outcome of an attempt in words. `recorded`: its name, with the status after it where there is one.
+pub fn in_words(recorded: &str) -> String {
+    let words = match recorded {
+        "status" => "HTTP error status",
+        "name" => "name not found",
+        "address" => "address not allowed",
+        "refused" => "connection refused",
+        "tls" => "TLS failed",
+        "connect_timeout" => "connect timed out",
+        "timeout" => "timed out",
+        "reset" => "connection reset",
+        "unreadable" => "not HTTP",
+        "unsendable" => "cannot be sent in this format",
+        "ours" => "this machine lacks a resource",
+        other => match other.strip_prefix("status ") {
+            Some(code) => return format!("HTTP {code}"),
+            None => other,
+        },
+    };
+    words.to_owned()
+}
+
 impl DueReason {
     /// Name in JSON output.
     pub fn as_str(self) -> &'static str {
