@@ -239,7 +239,10 @@ mod tests {
         };
         assert_eq!(degraded(Some(true), HealthState::Ok, true), None);
         let failing = degraded(Some(true), HealthState::Failing, false).unwrap();
-        assert_eq!(failing.detail.as_deref(), Some("failing (no connection); last failure: connection refused"));
+        assert_eq!(
+            failing.detail.as_deref(),
+            Some("failing (no connection); last failure: connection refused")
+        );
         assert!(degraded(Some(true), HealthState::Paused, false).is_some());
         for enabled in [Some(false), None] {
             assert_eq!(degraded(enabled, HealthState::Failing, false), None);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::StatusCode;
-use crate::domain::tracking::matching::{EventKey, Fingerprint, LayoutCache, instant_of};
+use crate::domain::tracking::matching::{EventKey, Fingerprint, instant_of};
 
 /// One carrier event.
 #[derive(Clone, Debug)]
@@ -27,15 +27,10 @@ pub struct NotAnEvent;
 impl TrackingEvent {
     /// Parses one raw event object.
     pub fn parse(raw: &str) -> Result<Self, NotAnEvent> {
-        Self::parse_with(raw, &LayoutCache::default())
-    }
-
-    /// Parses one event of a list with the layouts of the others.
-    pub(super) fn parse_with(raw: &str, layouts: &LayoutCache) -> Result<Self, NotAnEvent> {
         if !(raw.starts_with('{') && raw.ends_with('}')) {
             return Err(NotAnEvent);
         }
-        let key = EventKey::of(raw, layouts);
+        let key = EventKey::of(raw);
         Ok(Self { raw: raw.into(), fingerprint: key.canonical.fingerprint(), key })
     }
 

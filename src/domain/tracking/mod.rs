@@ -21,7 +21,6 @@ pub mod matching;
 pub mod history;
 
 use super::digest::Digest;
-use crate::domain::tracking::matching::LayoutCache;
 pub use delivery_scans::DeliveryScans;
 use event::is_out_for_delivery;
 pub use event::{NotAnEvent, TrackingEvent};
@@ -104,12 +103,11 @@ impl Tracking {
         if wire.text("status_code").is_none() && !wire.has_events {
             return Err(NotTracking::NoTrackingKeys);
         }
-        let layouts = LayoutCache::default();
         let mut events = Vec::with_capacity(wire.events.len());
         for event in wire.events.iter().flatten().map(|event| event.get()) {
             // Replaced surrogates keep their length, so the event has the same range in the original text.
             let start = event.as_ptr().addr() - readable.as_ptr().addr();
-            events.push(TrackingEvent::parse_with(&text[start..start + event.len()], &layouts)?);
+            events.push(TrackingEvent::parse(&text[start..start + event.len()])?);
         }
         Ok(Self {
             raw: text.to_owned(),

@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::fold::fold;
-use super::layout::{Field, Layout, LayoutCache, is_time};
+use super::layout::{self, Field, Layout, is_time};
 use super::value;
 use crate::domain::tracking::replace_lone_surrogates;
 
@@ -30,7 +30,7 @@ impl Fingerprint {
 
     /// Fingerprint of one raw event object.
     pub fn of(raw: &str) -> Self {
-        Canonical::of(raw, &LayoutCache::default()).fingerprint()
+        Canonical::of(raw).fingerprint()
     }
 
     pub fn as_bytes(&self) -> &[u8; Self::LEN] {
@@ -78,17 +78,17 @@ pub struct Canonical {
 
 impl Canonical {
     /// Never fails: a text that is not a JSON object or is larger than [`MAX_LEN`] becomes one nameless field.
-    pub fn of(raw: &str, layouts: &LayoutCache) -> Self {
+    pub fn of(raw: &str) -> Self {
         if raw.len() > MAX_LEN {
             return Self::made_of([("", Some(raw.to_owned()))]);
         }
-        if let Some((layout, values, ends)) = layouts.read(raw) {
+        if let Some((layout, values, ends)) = layout::read(raw) {
             return Self { layout, values, ends };
         }
         Self::without_layout(raw)
     }
 
-    /// The same by `serde_json`: slower, for objects that [`LayoutCache::read`] refuses. Tests compare the two.
+    /// The same by `serde_json`: slower, for objects that [`layout::read`] refuses. Tests compare the two.
     pub fn without_layout(raw: &str) -> Self {
         match serde_json::from_str(&replace_lone_surrogates(raw)) {
             Ok(Value::Object(object)) => Self::made_of(
@@ -108,10 +108,6 @@ impl Canonical {
         }
         let layout = Layout::new(names).expect("the names differ");
         Self { layout: Arc::new(layout), values, ends }
-    }
-
-    pub fn layout(&self) -> &Arc<Layout> {
-        &self.layout
     }
 
     /// Range of a column in `values`; an empty one is null, "" or missing.

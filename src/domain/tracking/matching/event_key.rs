@@ -4,7 +4,7 @@
 //! locations only must not contradict each other. Texts merely rank several possible partners.
 
 use super::canonical::Canonical;
-use super::layout::{Field, LayoutCache};
+use super::layout::Field;
 use super::local_time::LocalTime;
 
 /// A time corrected by at most this much was rounded or mistyped before.
@@ -32,8 +32,8 @@ pub enum TimeKey<'s> {
 }
 
 impl EventKey {
-    pub fn of(raw: &str, layouts: &LayoutCache) -> Self {
-        let canonical = Canonical::of(raw, layouts);
+    pub fn of(raw: &str) -> Self {
+        let canonical = Canonical::of(raw);
         let time_in = |field| LocalTime::parse(canonical.get(field)?);
         let (carrier, occurred_at) = (time_in(Field::CarrierOccurredAt), time_in(Field::OccurredAt));
         let occurred_minute = occurred_at.map(LocalTime::minute);

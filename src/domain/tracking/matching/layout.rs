@@ -1,7 +1,7 @@
 //! Layout of event objects: the order of their fields. This is the fast path of parsing.
 //!
-//! The events of a list usually have the same layout, so field names are parsed, sorted and looked up once per list. Many
-//! values repeat from event to event, so each column remembers its last raw text and its canonical value. Where an object
+//! Most events have one of a few layouts, so each thread keeps the last ones and parses, sorts and looks up their field names
+//! once. Many values repeat from event to event, so each column remembers its last raw text and its canonical value. Where an object
 //! has another layout, escaped names or duplicate names, [`super::canonical`] uses `serde_json` instead, with the same
 //! result.
 //!
@@ -167,10 +167,6 @@ impl Layout {
         (trim_space(rest) == "}").then_some((values, ends))
     }
 
-    fn no_values(&self) -> Vec<LastValue> {
-        self.columns.iter().map(|_| LastValue::default()).collect()
-    }
-
     pub fn name(&self, column: usize) -> &str {
         self.columns[column].name()
     }
@@ -199,42 +195,31 @@ impl Layout {
     }
 }
 
-/// Layouts seen so far, each with the last value of every column.
-#[derive(Debug, Default)]
-pub struct LayoutCache(RefCell<Vec<(Arc<Layout>, Vec<LastValue>)>>);
-
-/// Maximum number of layouts kept.
+/// Maximum number of layouts that a thread keeps. Each keeps one value of every column, together at most one event.
 const MAX_LAYOUTS: usize = 8;
 
-impl LayoutCache {
-    /// Cache of the layouts of parsed events.
-    pub fn of<'c>(parsed: impl IntoIterator<Item = &'c Arc<Layout>>) -> Self {
-        let mut layouts: Vec<(Arc<Layout>, Vec<LastValue>)> = Vec::new();
-        for layout in parsed {
-            if layouts.len() < MAX_LAYOUTS && !layouts.iter().any(|(known, _)| Arc::ptr_eq(known, layout)) {
-                layouts.push((Arc::clone(layout), layout.no_values()));
-            }
-        }
-        Self(RefCell::new(layouts))
-    }
+thread_local! {
+    /// The last layouts of this thread, each with the last value of every column.
+    static LAST_LAYOUTS: RefCell<Vec<(Arc<Layout>, Vec<LastValue>)>> = const { RefCell::new(Vec::new()) };
+}
 
-    /// Layout of `raw`, its canonical values in one text, and the end of each value. `None` if `raw` is not an object, or if
-    /// names have escapes or occur twice.
-    pub fn read(&self, raw: &str) -> Option<(Arc<Layout>, String, Vec<usize>)> {
-        let read = |(layout, last): &mut (Arc<Layout>, Vec<LastValue>)| {
-            let (values, ends) = layout.read(raw, last)?;
-            Some((Arc::clone(layout), values, ends))
-        };
-        let mut layouts = self.0.borrow_mut();
+/// Layout of `raw`, its canonical values in one text, and the end of each value. `None` if `raw` is not an object, or if
+/// names have escapes or occur twice.
+pub fn read(raw: &str) -> Option<(Arc<Layout>, String, Vec<usize>)> {
+    let read = |(layout, last): &mut (Arc<Layout>, Vec<LastValue>)| {
+        let (values, ends) = layout.read(raw, last)?;
+        Some((Arc::clone(layout), values, ends))
+    };
+    LAST_LAYOUTS.with_borrow_mut(|layouts| {
         if let Some(found) = layouts.iter_mut().find_map(read) {
             return Some(found);
         }
         let layout = Layout::of(raw)?;
-        let last = layout.no_values();
+        let last = layout.columns.iter().map(|_| LastValue::default()).collect();
         layouts.truncate(MAX_LAYOUTS - 1);
         layouts.insert(0, (Arc::new(layout), last));
         layouts.first_mut().and_then(read)
-    }
+    })
 }
 
 /// Text without leading JSON white space.

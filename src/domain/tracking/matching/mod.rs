@@ -28,6 +28,5 @@ pub use compare::{Added, Matching, RETRACT_AFTER, Revised, Update, match_events,
 pub use event_id::{EventId, NotAnEventId};
 pub use event_key::EventKey;
 pub use known_event::{KnownEvent, MAX_FINGERPRINTS};
-pub use layout::LayoutCache;
 pub use local_time::{LocalTime, instant_of, us_date};
 pub use value::read as read_value;

@@ -8,7 +8,6 @@ use super::canonical::Fingerprint;
 use super::event_id::EventId;
 use super::event_key::{EventKey, TimeKey};
 use super::known_event::KnownEvent;
-use super::layout::LayoutCache;
 use super::local_time::{LocalTime, instant_of};
 use crate::domain::tracking::TrackingEvent;
 
@@ -18,7 +17,6 @@ pub struct Sides<'a> {
     pub known: &'a [KnownEvent],
     pub answer: &'a [TrackingEvent],
     old_keys: Vec<OnceCell<EventKey>>,
-    layouts: LayoutCache,
     matched_span: Cell<Option<Span>>,
 }
 
@@ -35,8 +33,7 @@ pub fn span(times: impl Iterator<Item = LocalTime>) -> Option<Span> {
 impl<'a> Sides<'a> {
     pub fn new(known: &'a [KnownEvent], answer: &'a [TrackingEvent]) -> Self {
         let old_keys = std::iter::repeat_with(OnceCell::new).take(known.len()).collect();
-        let layouts = LayoutCache::of(answer.iter().map(|event| event.key.canonical.layout()));
-        Self { known, answer, old_keys, layouts, matched_span: Cell::new(None) }
+        Self { known, answer, old_keys, matched_span: Cell::new(None) }
     }
 
     /// Sets the time span of the events matched by fingerprint or by time and code. [`Self::jumps`] needs it.
@@ -53,7 +50,7 @@ impl<'a> Sides<'a> {
     }
 
     pub fn old_key(&self, old: usize) -> &EventKey {
-        self.old_keys[old].get_or_init(|| EventKey::of(&self.known[old].raw, &self.layouts))
+        self.old_keys[old].get_or_init(|| EventKey::of(&self.known[old].raw))
     }
 
     pub fn new_key(&self, new: usize) -> &EventKey {
