@@ -138,11 +138,18 @@ fn read() -> (Instant, Timestamp, Duration) {
     }
 }
 
-/// Returns the digest of the machine's id and name. The id itself should not leave the machine (machine-id(5)).
+/// Returns the digest of the machine's name and id. The id itself should not leave the machine (machine-id(5)). Containers
+/// often have no id: then the id of the kernel's boot proves as much.
 fn machine() -> Option<Digest> {
-    let id = std::fs::read_to_string("/etc/machine-id").ok()?;
+    let id = first_id(["/etc/machine-id", "/proc/sys/kernel/random/boot_id"])?;
     let name = uname().nodename().to_string_lossy().into_owned();
     Some(of_parts(&["trackpost", id.trim(), &name]))
+}
+
+/// Returns the content of the first file that contains an id. An empty one, or one that says "uninitialized", does not.
+fn first_id(files: [&str; 2]) -> Option<String> {
+    let mut texts = files.iter().filter_map(|path| std::fs::read_to_string(path).ok());
+    texts.find(|text| text.trim().len() >= 32)
 }
 
 /// The offset of the wall clock that the torture test sets: seconds in the file `TRACKPOST_CLOCK_OFFSET`.
@@ -164,7 +171,8 @@ fn log_jump(jump: Jump) {
         jump_s = jump.by().as_secs(),
         from = %whole_ms(jump.from),
         to = %whole_ms(jump.to),
-        "{}: waits keep their planned length, the quota holds in real time, and no label expires because of it",
+        "{}: a wait ends at its time, at the latest after its planned length; the limit of requests holds in real time, \
+         and no label expires because of the jump",
         in_words(jump)
     );
 }
@@ -251,4 +259,21 @@ pub async fn tick(every: Duration) {
     let start = with(|state| state.start);
     let ticks = start.elapsed().div_duration_f64(every).floor() as u32 + 1;
     tokio::time::sleep_until((start + every * ticks).into()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_without_a_machine_id_is_recognised_by_its_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        std::fs::write(path("boot"), "00000000-0000-4000-8000-000000000000\n").unwrap();
+        for content in [None, Some(""), Some("uninitialized\n")] {
+            content.iter().for_each(|content| std::fs::write(path("id"), content).unwrap());
+            let id = first_id([&path("id"), &path("boot")]).unwrap();
+            assert!(id.starts_with("00000000-"), "{content:?}");
+        }
+    }
 }

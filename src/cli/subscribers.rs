@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::args::Subscribers;
 use super::output::{self, or_dash, shown};
-use super::{Failure, open_store, resolve, table};
+use super::{Failure, open_store, open_store_to_read, resolve, table};
 use crate::clock::{self, Stopwatch};
 use crate::config::Config;
 use crate::domain::degraded::SubscriberStatus;
@@ -25,7 +25,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub async fn run(path: &Path, what: Subscribers) -> Result<ExitCode, Failure> {
-    let (loaded, store) = open_store(path).await?;
+    let (loaded, store) = match what {
+        Subscribers::List(_) => open_store_to_read(path).await?,
+        _ => open_store(path).await?,
+    };
     let config = &loaded.config;
     match what {
         Subscribers::List(listing) => list(&store, config, listing.json).await?,

@@ -154,11 +154,15 @@ fn read_file(path: &Path, longest: u64) -> Result<String, Wrong> {
 
 fn word(at: &At<'_>, text: &str) -> Result<String, Wrong> {
     let token = bare(text);
-    if let Some((position, found)) = (1..).zip(token.chars()).find(|(_, c)| !c.is_ascii_graphic()) {
+    let is_foreign = |c: char| !c.is_ascii_graphic() || matches!(c, '"' | '\'' | '`' | ',' | ';');
+    if let Some((position, found)) = (1..).zip(token.chars()).find(|(_, c)| is_foreign(*c)) {
         let found = match found {
             ' ' => "a space".to_owned(),
             '\n' | '\r' => "a line break".to_owned(),
             '\t' => "a tab".to_owned(),
+            '"' | '\'' | '`' => "a quotation mark".to_owned(),
+            ',' => "a comma".to_owned(),
+            ';' => "a semicolon".to_owned(),
             other => format!("the character U+{:04X}", u32::from(other)),
         };
         let hint = "the secret must be one word of plain text: copy all of it and nothing else";

@@ -96,6 +96,32 @@ async fn a_failing_subscriber_is_probed_after_the_clock_was_set_back() {
 }
 
 #[tokio::test]
+async fn the_probe_of_a_failing_subscriber_is_made_in_time_after_the_clock_was_set_back() {
+    for (back, restart) in JUMPS.into_iter().flat_map(|back| [(back, false), (back, true)]) {
+        let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}")).await;
+        harness.receiver.answer_always(Answer::status(503));
+        harness.register(&["se-1", "se-2", "se-3"]).await;
+        ["se-1", "se-2", "se-3"].iter().for_each(|label| harness.says(label, &in_transit()));
+        harness.poll().await;
+        for _ in 0..12 {
+            harness.deliver().await;
+            harness.pass(seconds(1));
+        }
+        let failing = "SELECT count(*) FROM subscribers WHERE state = 'failing'";
+        assert_eq!(harness.count(failing).await, 1);
+        harness.pass(back);
+        if restart {
+            harness.restart().await;
+        }
+        harness.deliver().await;
+        let received = harness.receiver.counts().received;
+        harness.pass(seconds(21));
+        harness.deliver().await;
+        assert!(harness.receiver.counts().received > received, "{back} {restart}: probes double from 5 s on");
+    }
+}
+
+#[tokio::test]
 async fn a_restart_does_not_lengthen_the_wait_of_an_account() {
     for back in JUMPS {
         let mut harness = Harness::with(&format!("{TEN_MINUTES}{ORDERS}")).await;

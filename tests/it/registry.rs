@@ -216,6 +216,18 @@ async fn a_label_missing_for_a_minute_is_retired_and_keeps_its_schedule_for_a_da
 }
 
 #[tokio::test]
+async fn a_missing_label_is_retired_after_a_minute_if_the_clock_is_set_back() {
+    let mut files = Files::new(&[("x.txt", "se-1\nse-2\n")]).await;
+    files.write("x.txt", "se-1\n");
+    files.pass(seconds(20)).await;
+    files.harness.pass(hours(-1));
+    files.pass(seconds(50)).await;
+    assert_eq!(files.state("se-2").await, "active");
+    files.pass(seconds(15)).await;
+    assert_eq!(files.state("se-2").await, "removed");
+}
+
+#[tokio::test]
 async fn a_finished_label_that_comes_back_is_finished() {
     let mut files = Files::new(&[("x.txt", "se-1\nse-2\n")]).await;
     files.harness.says("se-2", &crate::harness::parcel::tracking("DE", &[]));

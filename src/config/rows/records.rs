@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use csv_core::{ReadRecordResult, Reader};
 use serde_json::Value as Json;
 
+use super::super::fault::nearest;
 use super::lines::{Line, Lines};
 use super::{Each, LONGEST, RowFault, Stopped, UncheckedRow};
 use crate::domain::label::LabelId;
@@ -106,8 +107,10 @@ fn no_label_id(columns: &[String]) -> Stopped {
             .find(|(mark, _)| only.contains(*mark))
     {
         Some(format!("its separator seems to be {name}: cells are separated by commas"))
-    } else if let Some(meant) = columns.iter().find(|name| plain(name) == "labelid") {
+    } else if let Some(meant) = columns.iter().find(|name| nearest(&plain(name), ["labelid"]).is_some()) {
         Some(format!("rename the column {meant:?} to label_id"))
+    } else if let Some(id) = columns.iter().find(|name| plain(name) == "id") {
+        Some(format!("if the column {id:?} has the label ids, rename it to label_id"))
     } else if columns.iter().any(|name| name.parse::<LabelId>().is_ok()) {
         Some("its first line is a row: put a header such as label_id,order before it".to_owned())
     } else {

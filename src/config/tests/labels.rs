@@ -92,6 +92,7 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
         .file("d/semicolons.csv", "label_id;note\nse-1002;x\n")
         .file("d/sep-line.csv", "sep=,\nlabel_id,note\nse-1002,x\n")
         .file("d/spaced-header.csv", "Label ID,Note\nse-1002,x\n")
+        .file("d/misspelt-header.csv", "order,lable_id\nA,se-1002\n")
         .file("d/tabs.csv", "label_id\tnote\nse-1002\tx\n")
         .file("d/no-header.csv", "se-1002,x\nse-1003,y\n");
     std::fs::write(place.path("d/utf16.csv"), utf16("label_id,note\nse-1002,x\n")).unwrap();
@@ -114,11 +115,15 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
     for (file, hint) in [
         ("none.txt: cannot be read: No such file", "resolved to "),
         ("= d: is a folder", "d/*"),
-        ("order.csv: has no column label_id", "start with a header: label_id"),
+        (
+            "order.csv: has no column label_id",
+            "if the column \"id\" has the label ids, rename it to label_id",
+        ),
         ("semicolons.csv: has no column label_id", "its separator seems to be semicolons"),
         ("tabs.csv: has no column label_id", "its separator seems to be tabs"),
         ("sep-line.csv: has no column label_id", "separator line of a spreadsheet: remove it"),
         ("spaced-header.csv: has no column label_id", "rename the column \"Label ID\" to label_id"),
+        ("misspelt-header.csv: has no column label_id", "rename the column \"lable_id\" to label_id"),
         ("no-header.csv: has no column label_id", "its first line is a row"),
         ("utf16.csv: is not UTF-8 text, but seems to be UTF-16", "save it as UTF-8"),
         ("utf16-no-mark.txt: is not UTF-8 text, but seems to be UTF-16", "save it as UTF-8"),
@@ -131,7 +136,7 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
         let line = report.lines().find(|line| line.contains(file));
         assert!(line.is_some_and(|line| line.contains(hint)), "{file} ({hint})\n{report}");
     }
-    assert_eq!(reading.left_out.len(), 15, "{report}");
+    assert_eq!(reading.left_out.len(), 16, "{report}");
 }
 
 fn utf16(text: &str) -> Vec<u8> {

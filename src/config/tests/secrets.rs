@@ -176,6 +176,10 @@ fn characters_around_a_key_are_removed_with_a_warning_and_inside_it_are_a_fault(
         ("TEST_01234\u{200b}56789", "contains the character U+200B at character 11"),
         ("TEST_01234 56789", "contains a space at character 11"),
         ("TEST_01234\n56789", "contains a line break at character 11"),
+        ("\"TEST_01234", "contains a quotation mark at character 1"),
+        ("\"TEST_01234\",", "contains a quotation mark at character 1"),
+        ("TEST'0123", "contains a quotation mark at character 5"),
+        ("TEST_01234,", "contains a comma at character 11"),
         ("TEST_\u{fc}", "contains the character U+00FC at character 6"),
         ("\u{feff}", "is empty"),
     ] {

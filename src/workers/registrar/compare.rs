@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use tracing::info;
 
 use super::RETIRE_AFTER;
-use crate::clock::Stopwatch;
+use crate::clock::{self, Stopwatch};
 use crate::config::{Comparison, FileNumber, LabelReading, LabelSources};
+use crate::domain::clock::Gaps;
 use crate::domain::label::Registration;
 use crate::domain::time::later;
 use crate::store::labels::CHUNK;
@@ -37,32 +38,38 @@ pub(super) struct AppliedChanges {
 pub(super) struct MissingLabels(Vec<(i64, Timestamp)>);
 
 impl MissingLabels {
-    /// Returns when the first of them has been missing for long enough.
-    pub(super) fn wake(&self) -> Option<Timestamp> {
-        self.0.iter().map(|(_, since)| *since).min().map(|since| later(since, RETIRE_AFTER))
-    }
-
-    pub(super) fn due(&self, now: Timestamp) -> bool {
-        self.wake().is_some_and(|at| at <= now)
+    /// Returns when the first of them has been missing for long enough. Only time that really passed counts.
+    pub(super) fn wake(&mut self, gaps: &Gaps, now: Timestamp) -> Option<Timestamp> {
+        // The clock may have been set back.
+        self.0.iter_mut().for_each(|(_, since)| *since = now.min(*since));
+        self.0.iter().map(|(_, since)| long_enough(*since, gaps, now)).min()
     }
 
     /// Replaces the missing labels by `gone` (sorted). Returns the labels that have been missing for long enough, and
     /// the number of newly missing ones.
-    fn update(&mut self, gone: Vec<i64>, now: Timestamp) -> (Vec<i64>, usize) {
+    fn update(&mut self, gone: Vec<i64>, gaps: &Gaps, now: Timestamp) -> (Vec<i64>, usize) {
         let before = std::mem::take(&mut self.0);
         let (mut retire, mut fresh) = (Vec::new(), 0);
         for label in gone {
             let since = match before.binary_search_by_key(&label, |(label, _)| *label) {
-                Ok(at) => before[at].1.min(now),
+                Ok(at) => before[at].1,
                 Err(_) => {
                     fresh += 1;
                     now
                 }
             };
-            if later(since, RETIRE_AFTER) <= now { retire.push(label) } else { self.0.push((label, since)) }
+            if long_enough(since, gaps, now) <= now {
+                retire.push(label)
+            } else {
+                self.0.push((label, since))
+            }
         }
         (retire, fresh)
     }
+}
+
+fn long_enough(since: Timestamp, gaps: &Gaps, now: Timestamp) -> Timestamp {
+    later(gaps.moved(since, now), RETIRE_AFTER)
 }
 
 /// Applies a reading to the registry. Labels of the files `kept` stay as they are.
@@ -115,7 +122,7 @@ pub(super) async fn apply(
         register(store, sources, reading, by_place, wanted, now).await?;
     }
     // Labels of the configuration itself were removed by hand and retire at once. Labels of a file may return soon.
-    let (mut retire, missing) = missing.update(gone, now);
+    let (mut retire, missing) = missing.update(gone, &clock::gaps(), now);
     retire.extend(gone_inline);
     for chunk in retire.chunks(CHUNK) {
         store.retire_configured(chunk, now).await?;
@@ -193,4 +200,22 @@ async fn register(
     };
     let (rows, written) = tokio::join!(rows, written);
     written.and(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_minute_of_a_missing_label_is_real_time() {
+        let at = |second: i64| Timestamp::from_second(1_790_000_000 + second).unwrap();
+        let mut missing = MissingLabels::default();
+        assert_eq!(missing.update(vec![7], &Gaps::default(), at(0)), (vec![], 1));
+        let forward = Gaps::new(vec![(at(10), at(3_610))]);
+        assert_eq!(missing.wake(&forward, at(3_611)), Some(at(3_660)));
+        assert_eq!(missing.update(vec![7], &forward, at(3_659)), (vec![], 0));
+        assert_eq!(missing.update(vec![7], &forward, at(3_660)), (vec![7], 0));
+        missing.update(vec![7], &Gaps::default(), at(0));
+        assert_eq!(missing.wake(&Gaps::default(), at(-3_600)), Some(at(-3_540)), "set back");
+    }
 }

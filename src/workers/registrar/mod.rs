@@ -168,12 +168,13 @@ impl Registrar {
         let scanned = Arc::clone(&sources);
         self.scan = blocking(move || scanned.scan()).await?;
         let changed = self.files.note(&self.scan, now);
-        if self.forced || changed || self.missing.due(now) {
+        let missing = self.missing.wake(&clock::gaps(), now);
+        if self.forced || changed || missing.is_some_and(|at| at <= now) {
             self.read(&sources, now).await?;
             self.forced = false;
         }
         self.record_left_out(now).await?;
-        let wake = [self.files.wake(now), self.missing.wake()];
+        let wake = [self.files.wake(now), self.missing.wake(&clock::gaps(), now)];
         Ok(wake.into_iter().flatten().fold(later(now, SCAN_INTERVAL), Timestamp::min))
     }
 

@@ -63,7 +63,7 @@ impl DeliverySchedule {
         let latest = match self.next.reason {
             DueReason::First | DueReason::Hastened { .. } => now,
             DueReason::Step { .. } | DueReason::LastStep { .. } => step.unwrap_or(now),
-            DueReason::WaitsForProbe => after(now, SLOWEST_PROBE),
+            DueReason::WaitsForProbe => nearer(self.next.at).min(after(now, SLOWEST_PROBE)),
             DueReason::RetryAfter { .. } => nearer(self.next.at).min(after(now, LONGEST_RETRY_AFTER)),
             // A replay is spread over time.
             DueReason::QueuedAgain => nearer(self.next.at),

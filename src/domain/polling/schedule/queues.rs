@@ -19,29 +19,28 @@ pub const NEWEST_EVERY: u64 = 4;
 /// Number of turns between two in which the longest overdue label by the clock is polled. So no label starves.
 pub const OLDEST_EVERY: u64 = 128;
 
-/// Maximum number of labels: a place fits into 24 bits.
-pub const MAX_LABELS: usize = 1 << 24;
+/// Number of bits of a place.
+const PLACE_BITS: u32 = 22;
+/// Maximum number of labels.
+pub const MAX_LABELS: usize = 1 << PLACE_BITS;
 
-/// Zero of due times, in milliseconds since 1970: 2020-01-01. With 40 bits of milliseconds they reach into 2054. Times
-/// outside are cut to the nearest end.
-const EPOCH: i64 = 1_577_836_800_000;
-
-/// A due time and a place, packed into one number that sorts by due time and then by place.
+/// A due time (ms since 1970, below 2^42, which is in the year 2109) and a place, packed into one number that sorts by due
+/// time and then by place. Other times are cut to the nearest end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Ticket(u64);
 
 impl Ticket {
     fn new(due_ms: i64, place: u32) -> Self {
-        let due = (due_ms - EPOCH).clamp(0, (1 << 40) - 1).unsigned_abs();
-        Self(due << 24 | u64::from(place))
+        let due = due_ms.clamp(0, (1 << (u64::BITS - PLACE_BITS)) - 1).unsigned_abs();
+        Self(due << PLACE_BITS | u64::from(place))
     }
 
     fn due_ms(self) -> i64 {
-        (self.0 >> 24).cast_signed() + EPOCH
+        (self.0 >> PLACE_BITS).cast_signed()
     }
 
     fn place(self) -> u32 {
-        (self.0 & 0xff_ffff) as u32
+        (self.0 % MAX_LABELS as u64) as u32
     }
 }
 

@@ -143,6 +143,19 @@ fn a_held_group_waits_and_the_others_go_on() {
     assert!(queues.is_empty());
 }
 
+/// A machine without a battery for its clock starts in 1970.
+#[test]
+fn due_times_from_1970_to_2100_are_exact() {
+    for seconds in [1, 86_400, 1_577_836_799, 2_677_500_000, 4_102_444_800] {
+        let due = Timestamp::from_second(seconds).unwrap();
+        let mut queues = Queues::default();
+        queues.insert(0, Pace::NONE, due.as_millisecond(), 7);
+        assert_eq!(queues.next_due_ms(), Some(due.as_millisecond()));
+        assert_eq!(queues.pop(later(due, -SignedDuration::from_millis(1))), None, "{due}");
+        assert_eq!(queues.pop(due), Some(7), "{due}");
+    }
+}
+
 fn plan(row: i64, due_at: Option<Timestamp>, wait_ms: Option<i64>) -> ScheduleInput {
     ScheduleInput {
         row,
