@@ -4,6 +4,7 @@
 //! are collected and reported at once. A fault never contains the value of a secret, and text that looks like a secret
 //! is masked.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
@@ -57,22 +58,31 @@ pub fn rows_left_out(faults: &[Fault], count: usize) -> Option<String> {
 }
 
 impl fmt::Display for Fault {
-    /// On one line, also if the value contains line breaks.
+    /// On one line, also if a name or the value contains line breaks.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.place)?;
+        f.write_str(&escaped(&self.place))?;
         if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
+            write!(f, ": {}", escaped(&self.key))?;
         }
         if let Some(value) = &self.value {
             let plain = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control());
             if plain { write!(f, " = {value}")? } else { write!(f, " = {value:?}")? }
         }
-        write!(f, ": {}", self.problem)?;
+        write!(f, ": {}", escaped(&self.problem))?;
         match &self.hint {
-            Some(hint) => write!(f, " (hint: {hint})"),
+            Some(hint) => write!(f, " (hint: {})", escaped(hint)),
             None => Ok(()),
         }
     }
+}
+
+/// Returns `text` with its control characters escaped.
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
 }
 
 /// Collects faults and warnings while the sections are read and checked.
@@ -158,6 +168,8 @@ mod tests {
     fn a_fault_fits_on_one_line() {
         let fault = Fault::new("a.toml", "log.level", "is not a level").value("in\nfo").hint("say \"info\"");
         assert_eq!(fault.to_string(), "a.toml: log.level = \"in\\nfo\": is not a level (hint: say \"info\")");
+        let fault = Fault::new("A\nB", "a\u{1b}b", "is \r\n wrong").hint("x\ny");
+        assert_eq!(fault.to_string(), "A\\nB: a\\u{1b}b: is \\r\\n wrong (hint: x\\ny)");
     }
 
     #[test]

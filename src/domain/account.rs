@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_url_is_beside_the_tracking_url() {
+    fn the_list_url_is_derived_from_the_tracking_url() {
         for (tracking, list) in [
             ("/v2/labels/{label_id}/track", Some("/v2/labels")),
             ("/v1/labels/{label_id}/track", Some("/v1/labels")),

@@ -51,9 +51,7 @@ impl Mark {
         let jump = now.wall.duration_since(self.wall).saturating_sub(signed(passed));
         if jump.abs() < SMALLEST_JUMP { SignedDuration::ZERO } else { jump }
     }
-}
 
-impl Mark {
     /// Returns how far the wall clock jumped from the end of a run to the start of the next. If the machine is another
     /// one or was started in between, the uptime proves nothing, and a jump back is as long as the wall clock shows.
     pub fn jump_between_runs(self, now: Self) -> SignedDuration {

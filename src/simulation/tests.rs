@@ -141,7 +141,7 @@ fn deliveries_are_noticed_early_with_few_polls() {
 
 #[test]
 fn an_error_in_a_journeys_file_has_its_line() {
-    for (text, told) in [
+    for (text, problem) in [
         ("{}", "line 1: missing field `label_id`"),
         (
             "\n{\"label_id\":\"x\",\"registered_at\":\"2026-03-02T10:00:00Z\",\"observations\":[]}",
@@ -153,6 +153,6 @@ fn an_error_in_a_journeys_file_has_its_line() {
         ),
     ] {
         let error = recorded(text).unwrap_err().to_string();
-        assert!(error.starts_with(told), "{error}");
+        assert!(error.starts_with(problem), "{error}");
     }
 }

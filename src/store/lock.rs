@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_removed_under_a_daemon_is_not_created_again_beside_its_side_files() {
+    fn a_database_removed_under_a_daemon_is_not_created_again_while_side_files_exist() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let _held = DaemonLock::acquire(&path).unwrap();

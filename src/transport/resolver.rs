@@ -124,7 +124,7 @@ mod tests {
         let mixed = found(&["169.254.169.254", "10.0.0.1", "8.8.8.8", "::1"]);
         assert_eq!(keep_allowed(Some(HTTP), mixed), Ok(found(&["10.0.0.1", "::1"])));
         let refusal = keep_allowed(Some(HTTP), found(&["::ffff:169.254.169.254", "8.8.8.8"])).unwrap_err();
-        assert_eq!(refusal.rule, AddressRule::LinkLocal, "the first is told");
+        assert_eq!(refusal.rule, AddressRule::LinkLocal, "the first is reported");
         assert_eq!(keep_allowed(Some(HTTP), vec![]), Ok(vec![]));
     }
 

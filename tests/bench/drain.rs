@@ -74,7 +74,7 @@ async fn bench(arguments: Vec<u64>) {
         delivered.cpu_micros(),
         delivered.written_kib(),
         process.peak_mib(),
-        delivered.beside(&bare)
+        delivered.relative_to(&bare)
     );
     daemon.stop().await;
 }

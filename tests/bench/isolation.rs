@@ -25,10 +25,10 @@ async fn bench(arguments: Vec<u64>) {
     // The port is closed now.
     let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let alone = Settings::new(&mock, labels, "1s");
-    let mut beside = alone.clone();
-    beside.subscribers.push(("hanging", format!("{}/hang", mock.url)));
-    beside.subscribers.push(("refusing", format!("http://{refusing}/")));
-    for (name, settings) in [("alone", alone), ("beside a hanging and a refusing subscriber", beside)] {
+    let mut with_failing = alone.clone();
+    with_failing.subscribers.push(("hanging", format!("{}/hang", mock.url)));
+    with_failing.subscribers.push(("refusing", format!("http://{refusing}/")));
+    for (name, settings) in [("alone", alone), ("with a hanging and a refusing subscriber", with_failing)] {
         let site = Site::new(&mock, &settings);
         mock.behave(Behavior::changed(0)).await;
         let mut daemon = site.start();

@@ -51,7 +51,7 @@ async fn bench(arguments: Vec<u64>) {
             "trackpost",
             polls.rate(),
             polls.cpu_micros(),
-            polls.beside(&bare)
+            polls.relative_to(&bare)
         );
         daemon.stop().await;
     }

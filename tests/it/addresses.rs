@@ -5,7 +5,8 @@ use trackpost::domain::tracking::reading::Reading;
 use trackpost::shipstation::Client;
 
 use crate::harness::parcel::in_transit;
-use crate::harness::{Harness, ORDERS, free_port};
+use crate::harness::peer::closed_port;
+use crate::harness::{Harness, ORDERS};
 
 /// A harness after one attempt of a callback to `url`. `more`: additional configuration of the subscriber.
 async fn posting_to(url: &str, more: &str) -> Harness {
@@ -46,8 +47,8 @@ async fn metadata_and_link_local_addresses_are_refused_at_every_attempt() {
 
 #[tokio::test]
 async fn a_name_that_resolves_to_a_private_address_is_allowed() {
-    let port = free_port();
-    let harness = posting_to(&format!("http://localhost:{port}/"), "").await;
+    let (closed, _reserved) = closed_port();
+    let harness = posting_to(&format!("http://localhost:{}/", closed.port()), "").await;
     assert_eq!(harness.attempts().await[0].0, "refused", "the connection was attempted");
 }
 

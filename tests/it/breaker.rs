@@ -9,7 +9,8 @@ use trackpost::domain::secret::Hidden;
 use trackpost::sandbox::Answer;
 
 use crate::harness::parcel::{event, in_transit, tracking};
-use crate::harness::{Harness, ORDERS, free_address, seconds};
+use crate::harness::peer::closed_port;
+use crate::harness::{Harness, ORDERS, seconds};
 
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 const DELIVERED: &str = "SELECT count(*) FROM deliveries WHERE state = 'delivered'";
@@ -87,11 +88,12 @@ async fn a_receiver_that_answers_500_for_a_day_gets_everything_once_and_in_order
 #[tokio::test]
 async fn a_receiver_that_refuses_connections_for_a_day_gets_everything_once_and_in_order() {
     // A closed port, which a receiver opens later.
-    let address = free_address();
+    let (address, reserved) = closed_port();
     let mut harness =
         Harness::with(&ORDERS.replace("HOOK/orders", &format!("http://{address}/orders"))).await;
     down_for_a_day(&mut harness).await;
     assert_eq!(harness.count("SELECT count(*) FROM attempts WHERE outcome <> 'refused'").await, 0);
+    drop(reserved);
     harness.start_receiver_at(address).await;
     check_catch_up(&mut harness).await;
 }

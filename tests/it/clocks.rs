@@ -246,11 +246,11 @@ async fn a_clock_that_was_far_behind_expires_no_label_after_a_restart() {
         until(|| site.sandbox.counters().requests >= requests + 3).await.expect("it is polled");
         daemon.stop().await;
     }
-    let told: Vec<String> = sqlx::query_scalar(
+    let alerts: Vec<String> = sqlx::query_scalar(
         "SELECT type FROM messages WHERE type IN ('tracking.stalled', 'tracking.late', 'tracking.expired')",
     )
     .fetch_all(&mut database)
     .await
     .unwrap();
-    assert_eq!(told, [""; 0]);
+    assert_eq!(alerts, [""; 0]);
 }

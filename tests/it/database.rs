@@ -7,45 +7,15 @@ use std::path::Path;
 use std::process::Command;
 
 use trackpost::clock::Stopwatch;
-use trackpost::sandbox::{Carrier, JourneyKind, SandboxOptions};
 
 use crate::harness::child::{Daemon, Site, until};
+use crate::harness::disk::{database, fails, side_file, site};
 use crate::harness::{connect, free_port};
-
-/// A site with parcels that change constantly, or without parcels.
-async fn site(parcels: usize) -> Site {
-    let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
-    let ids: Vec<String> = (0..parcels).map(|n| format!("se-{n}")).collect();
-    for id in &ids {
-        site.sandbox.create_on(&id.parse().unwrap(), JourneyKind::Delivered, Carrier::Ups);
-    }
-    // The database has a folder of its own, which can be moved.
-    fs::create_dir(site.folder().join("data")).unwrap();
-    let text = site.configuration(&format!("{ids:?}"), "");
-    site.write("trackpost.toml", &text.replace("/trackpost.db", "/data/trackpost.db"));
-    site
-}
-
-fn database(site: &Site) -> std::path::PathBuf {
-    site.folder().join("data/trackpost.db")
-}
 
 async fn runs(site: &Site, before: &str) -> Daemon {
     let daemon = site.start_after(before);
     daemon.logged("started: ", 1).await;
     daemon
-}
-
-/// Waits for exit 1. Returns the log.
-async fn fails(mut daemon: Daemon) -> String {
-    let status = daemon.ended().await;
-    let log = daemon.log();
-    assert_eq!(status.code(), Some(1), "{log}");
-    log
-}
-
-fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
-    format!("{}{suffix}", path.display()).into()
 }
 
 #[tokio::test]
@@ -54,16 +24,16 @@ async fn a_daemon_whose_database_is_lost_logs_it_and_exits() {
     let losses: [(&str, Loss); 6] = [
         ("was removed or moved", |path| {
             for suffix in ["", "-wal", "-shm", ".lock"] {
-                fs::remove_file(beside(path, suffix)).unwrap();
+                fs::remove_file(side_file(path, suffix)).unwrap();
             }
         }),
-        ("was removed or moved", |path| fs::rename(path, beside(path, ".moved")).unwrap()),
+        ("was removed or moved", |path| fs::rename(path, side_file(path, ".moved")).unwrap()),
         ("was replaced", |path| {
-            fs::copy(path, beside(path, ".copy")).unwrap();
-            fs::rename(beside(path, ".copy"), path).unwrap();
+            fs::copy(path, side_file(path, ".copy")).unwrap();
+            fs::rename(side_file(path, ".copy"), path).unwrap();
         }),
         ("was emptied", |path| fs::write(path, []).unwrap()),
-        ("lost its -wal file", |path| fs::remove_file(beside(path, "-wal")).unwrap()),
+        ("lost its -wal file", |path| fs::remove_file(side_file(path, "-wal")).unwrap()),
         ("was removed or moved", |path| {
             let folder = path.parent().unwrap();
             fs::rename(folder, folder.with_extension("moved")).unwrap();
@@ -100,7 +70,7 @@ async fn every_delivery_is_recorded_in_the_moved_file() {
     let moved = site.folder().join("moved.db");
     fs::rename(database(&site), &moved).unwrap();
     fails(daemon).await;
-    assert_eq!(fs::metadata(beside(&database(&site), "-wal")).map_or(0, |wal| wal.len()), 0);
+    assert_eq!(fs::metadata(side_file(&database(&site), "-wal")).map_or(0, |wal| wal.len()), 0);
 
     let mut connection = connect(&moved).await;
     let recorded: Vec<String> =
@@ -118,7 +88,7 @@ async fn another_name_of_the_database_does_not_admit_a_second_daemon() {
     let text = fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
     symlink(database(&site), site.folder().join("symbolic.db")).unwrap();
     fs::hard_link(database(&site), site.folder().join("hard.db")).unwrap();
-    fs::remove_file(beside(&database(&site), ".lock")).unwrap();
+    fs::remove_file(side_file(&database(&site), ".lock")).unwrap();
     for name in ["data/trackpost.db", "symbolic.db", "hard.db"] {
         site.write("trackpost.toml", &text.replace("data/trackpost.db", name));
         let log = fails(site.start()).await;
@@ -138,7 +108,7 @@ async fn the_database_and_its_side_files_are_private() {
     let site = site(1).await;
     let daemon = runs(&site, "umask 0").await;
     for suffix in ["", "-wal", "-shm", ".lock"] {
-        let file = beside(&database(&site), suffix).metadata().unwrap();
+        let file = side_file(&database(&site), suffix).metadata().unwrap();
         assert_eq!(file.permissions().mode() & 0o777, 0o600, "trackpost.db{suffix}");
     }
     assert!(!daemon.log().contains("others can read"), "{}", daemon.log());

@@ -8,7 +8,8 @@ use std::time::Duration;
 use trackpost::sandbox::Answer;
 
 use crate::harness::parcel::in_transit;
-use crate::harness::{Harness, ORDERS, free_address};
+use crate::harness::peer::closed_port;
+use crate::harness::{Harness, ORDERS};
 
 /// A server that passes its first connection to `treat` after the head of the request.
 fn one_shot_server<T: Send + 'static>(
@@ -94,7 +95,7 @@ async fn each_kind_of_failure_has_its_own_outcome() {
     server.join().unwrap().unwrap();
     assert_eq!(outcome(&harness).await, "tls");
 
-    let closed_port = free_address();
+    let (closed_port, _reserved) = closed_port();
     assert_eq!(outcome(&posting_to(&format!("http://{closed_port}/")).await).await, "refused");
     assert_eq!(outcome(&posting_to("http://nobody.invalid/").await).await, "name");
 }

@@ -7,41 +7,18 @@ use std::time::Duration;
 
 use trackpost::clock;
 use trackpost::sandbox::ledger::Follows;
-use trackpost::sandbox::{Carrier, JourneyKind, SandboxOptions};
 use trackpost::store::inspection::Place;
 use trackpost::store::wal::{LostCommits, lost_commits};
 use trackpost::store::{self, StoreError};
 
-use crate::harness::child::{Daemon, Site, until};
+use crate::harness::child::{Site, until};
 use crate::harness::connect;
+use crate::harness::disk::{database, fails, side_file, site};
 
 const PARCELS: usize = 40;
 
-async fn site() -> Site {
-    let site = Site::new(SandboxOptions { time_factor: 86_400.0, ..Default::default() }).await;
-    let ids: Vec<String> = (0..PARCELS).map(|n| format!("se-{n}")).collect();
-    for id in &ids {
-        site.sandbox.create_on(&id.parse().unwrap(), JourneyKind::Delivered, Carrier::Ups);
-    }
-    fs::create_dir(site.folder().join("data")).unwrap();
-    let text = site.configuration(&format!("{ids:?}"), "");
-    site.write("trackpost.toml", &text.replace("/trackpost.db", "/data/trackpost.db"));
-    site
-}
-
-fn database(site: &Site) -> PathBuf {
-    site.folder().join("data/trackpost.db")
-}
-
-fn log_of(path: &Path) -> PathBuf {
-    format!("{}-wal", path.display()).into()
-}
-
-async fn fails(mut daemon: Daemon) -> String {
-    let status = daemon.ended().await;
-    let log = daemon.log();
-    assert_eq!(status.code(), Some(1), "{log}");
-    log
+fn wal_of(path: &Path) -> PathBuf {
+    side_file(path, "-wal")
 }
 
 /// Runs until every parcel is delivered, and compares the receiver with the database.
@@ -77,7 +54,7 @@ async fn everything_arrives(site: &Site) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_fails_anywhere_is_logged_and_loses_nothing() {
     for blocks in [100, 200, 300, 400, 500] {
-        let site = site().await;
+        let site = site(PARCELS).await;
         let log = fails(site.start_after(&format!("trap '' XFSZ; ulimit -f {blocks}"))).await;
         assert!(log.contains(&database(&site).display().to_string()), "{blocks}: {log}");
         assert!(log.contains("the disk reports an error") && log.contains("hint: "), "{blocks}: {log}");
@@ -109,7 +86,7 @@ impl Drop for Disk {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_and_a_read_only_disk_are_logged_and_lose_nothing() {
-    let site = site().await;
+    let site = site(PARCELS).await;
     let Some(disk) = Disk::mount(&site.folder().join("data"), "size=300k") else { return };
     let log = fails(site.start()).await;
     assert!(log.contains("the disk is full") || log.contains("the disk reports an error"), "{log}");
@@ -124,13 +101,13 @@ async fn a_full_and_a_read_only_disk_are_logged_and_lose_nothing() {
 
 /// Runs a daemon for a while and kills it. Returns the site and a copy of its database with a log of many commits.
 async fn killed() -> (Site, PathBuf) {
-    let site = site().await;
+    let site = site(PARCELS).await;
     let mut daemon = site.start();
     site.received(|counts| counts.received >= 60).await;
     daemon.kill();
     let copy = site.folder().join("copy.db");
     fs::copy(database(&site), &copy).unwrap();
-    fs::copy(log_of(&database(&site)), log_of(&copy)).unwrap();
+    fs::copy(wal_of(&database(&site)), wal_of(&copy)).unwrap();
     (site, copy)
 }
 
@@ -139,7 +116,7 @@ async fn opened(copy: &Path, log: &[u8]) -> Result<(usize, Vec<String>), StoreEr
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trackpost.db");
     fs::copy(copy, &path).unwrap();
-    fs::write(log_of(&path), log).unwrap();
+    fs::write(wal_of(&path), log).unwrap();
     let (store, writer) = store::open(&path).await?;
     let writer = tokio::spawn(writer.run());
     let result = (store.expected_deliveries().await?.len(), store.violations().await?);
@@ -154,7 +131,7 @@ const FRAME: usize = 24 + 1024;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torn_or_damaged_log_keeps_every_commit_before_the_damage() {
     let (_site, copy) = killed().await;
-    let log = fs::read(log_of(&copy)).unwrap();
+    let log = fs::read(wal_of(&copy)).unwrap();
     let frames = (log.len() - HEADER) / FRAME;
     let whole = opened(&copy, &log).await.unwrap().0;
     assert!(frames > 100 && whole > 50, "{frames} frames, {whole} deliveries");
@@ -177,12 +154,12 @@ async fn a_torn_or_damaged_log_keeps_every_commit_before_the_damage() {
                 cut,
                 "a bit {inside} bytes after {frame} frames"
             );
-            fs::write(log_of(&copy), &flipped).unwrap();
+            fs::write(wal_of(&copy), &flipped).unwrap();
             let lost = lost_commits(&copy).unwrap();
             let after = log[end..].chunks(FRAME).filter(|frame| frame[4..8] != [0; 4]).count() as u64;
             let expected = LostCommits { frame: frame as u64 + 1, commits: after };
             assert_eq!(lost, Some(expected).filter(|_| after > 1));
-            fs::write(log_of(&copy), &log[..end + inside]).unwrap();
+            fs::write(wal_of(&copy), &log[..end + inside]).unwrap();
             assert_eq!(lost_commits(&copy).unwrap(), None, "a torn end is not damage");
         }
     }
@@ -192,10 +169,10 @@ async fn a_torn_or_damaged_log_keeps_every_commit_before_the_damage() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_log_is_logged_and_the_lost_part_is_repeated() {
     let (site, copy) = killed().await;
-    let mut log = fs::read(log_of(&copy)).unwrap();
+    let mut log = fs::read(wal_of(&copy)).unwrap();
     let middle = log.len() * 2 / 3;
     log[middle] ^= 1;
-    fs::write(log_of(&database(&site)), &log).unwrap();
+    fs::write(wal_of(&database(&site)), &log).unwrap();
     let daemon = site.start();
     daemon.logged("-wal file is damaged", 1).await;
     daemon.logged("Check the disk", 1).await;
@@ -207,13 +184,13 @@ async fn a_damaged_log_is_logged_and_the_lost_part_is_repeated() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_page_is_found_at_the_start_or_by_the_daily_check() {
     let (_site, copy) = killed().await;
-    let log = fs::read(log_of(&copy)).unwrap();
+    let log = fs::read(wal_of(&copy)).unwrap();
     opened(&copy, &log).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trackpost.db");
     // A clean copy without a log.
     fs::copy(&copy, &path).unwrap();
-    fs::write(log_of(&path), &log).unwrap();
+    fs::write(wal_of(&path), &log).unwrap();
     let (store, writer) = store::open(&path).await.unwrap();
     let writer = tokio::spawn(writer.run());
     store.close().await;

@@ -74,7 +74,7 @@ async fn feed_pages_continue_each_other_with_the_bodies_as_sent() {
 }
 
 #[tokio::test]
-async fn a_reader_beside_the_writer_misses_no_message() {
+async fn a_reader_during_writes_misses_no_message() {
     let mut harness = Harness::new().await;
     let labels: Vec<String> = (0..60).map(|n| format!("se-{n}")).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use trackpost::sandbox::{Answer, ReceivedCallback};
 
 use crate::harness::parcel::{event, in_transit, tracking};
-use crate::harness::{Harness, ORDERS, free_address, nth, seconds};
+use crate::harness::peer::closed_port;
+use crate::harness::{Harness, ORDERS, nth, seconds};
 
 fn two_subscribers() -> String {
     ORDERS.to_owned() + &ORDERS.replace("orders", "slow")
@@ -103,7 +104,7 @@ async fn a_hanging_subscriber_does_not_delay_others() {
 
 #[tokio::test]
 async fn a_dead_subscriber_does_not_delay_others() {
-    let closed_port = free_address();
+    let (closed_port, _reserved) = closed_port();
     let dead = ORDERS.replace("[subscribers.orders]", "[subscribers.dead]");
     let dead = dead.replace("HOOK/orders", &format!("http://{closed_port}/"));
     let mut harness = Harness::with(&(ORDERS.to_owned() + &dead)).await;

@@ -47,8 +47,8 @@ async fn back_up(harness: &Harness, copy: &Path) {
 /// Replaces the database by the copy.
 async fn restore(harness: &mut Harness, copy: &Path) {
     harness.shut().await;
-    for beside in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{beside}", harness.path().display()));
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", harness.path().display()));
     }
     std::fs::copy(copy, harness.path()).unwrap();
     harness.allow_changed_bodies();

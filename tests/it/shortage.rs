@@ -14,8 +14,8 @@ async fn without_descriptors_no_failure_is_counted_and_everything_arrives() {
     let site = Site::new(SandboxOptions::default()).await;
     let labels: Vec<String> = (0..40).map(|n| format!("\"se-{n}\"")).collect();
     (0..40).for_each(|n| site.sandbox.script(&format!("se-{n}"), Answer::json(200, in_transit())));
-    // More attempts at once than descriptors.
-    site.receiver.answer_always(Answer::status(200).after(Duration::from_millis(300)));
+    // More attempts at once than descriptors, also where their start takes seconds.
+    site.receiver.answer_always(Answer::status(200).after(Duration::from_secs(5)));
     let text = site.configuration(&format!("[{}]", labels.join(", ")), "");
     let text = text.replace("events = [\"*\"]", "events = [\"*\"]\nmax_in_flight = 100");
     let port = free_port();
@@ -23,6 +23,7 @@ async fn without_descriptors_no_failure_is_counted_and_everything_arrives() {
     site.write("trackpost.toml", &text);
     let daemon = site.start_after("ulimit -n 64");
     daemon.logged("out of file descriptors", 1).await;
+    site.receiver.answer_always(Answer::status(200));
     let (status, body) =
         get(port, &format!("host: 127.0.0.1:{port}\r\n")).expect("it still answers requests");
     assert_eq!((status, kinds(&body["degraded"])), (200, vec!["shortage"]), "{body}");

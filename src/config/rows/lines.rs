@@ -55,6 +55,13 @@ impl<R: BufRead> Lines<R> {
         lines.rev().for_each(|line| self.back.push_front(line));
     }
 
+    /// The next line is `line`, a part of the last one; the further ones are counted from it.
+    pub(super) fn insert(&mut self, line: Line) {
+        self.number += 1;
+        self.back.iter_mut().for_each(|later| later.number += 1);
+        self.back.push_front(line);
+    }
+
     /// Reuses the buffer of a line for the next one.
     pub(super) fn done(&mut self, line: Line) {
         self.spare = line.bytes;

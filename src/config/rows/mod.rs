@@ -172,6 +172,17 @@ mod tests {
     }
 
     #[test]
+    fn a_carriage_return_alone_ends_a_row_and_counts_as_a_line() {
+        for text in
+            ["label_id\rse-1\rx\rse-2\ry\r", "label_id\nse-1\nx\rse-2\ny", "label_id\rse-1\nx\n\rse-2\ry"]
+        {
+            let (labels, faults) = parsed(RowKind::Csv, text.as_bytes());
+            let rows: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+            assert_eq!((ids(&labels), rows), (vec!["se-1", "se-2"], vec!["row 3", "row 5"]), "{text:?}");
+        }
+    }
+
+    #[test]
     fn cells_are_metadata() {
         let (labels, _) = parsed(RowKind::Csv, b"order,label_id,,note\n A ,se-1,x,\"b, c\"\n\n,se-2,,\n");
         assert_eq!(ids(&labels), ["se-1", "se-2"]);

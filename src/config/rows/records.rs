@@ -184,8 +184,7 @@ impl<R: BufRead> Records<R> {
                     // A single carriage return ends a record, too.
                     let rest = line.bytes.split_off(used);
                     if !rest.trim_ascii().is_empty() {
-                        let rest = Line { number: line.number, bytes: rest, too_long: false };
-                        self.lines.give_back(std::iter::once(rest));
+                        self.lines.insert(Line { number: line.number + 1, bytes: rest, too_long: false });
                     }
                     self.held.push(line);
                     return Ok(Some((row, Ok(()))));

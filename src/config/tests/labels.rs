@@ -17,7 +17,7 @@ fn a_wrong_row_is_not_a_fault_of_the_configuration() {
 }
 
 #[test]
-fn discovery_needs_a_list_url_beside_the_tracking_url() {
+fn discovery_needs_a_list_url_derived_from_the_tracking_url() {
     let place = |path: &str, enabled: bool| {
         Place::new(&format!(
             "[accounts.a]\napi_key = \"k\"\ntracking_path = \"{path}\"\n[accounts.a.discover]\nenabled = {enabled}\ninterval = \"1m\"\n"

@@ -234,7 +234,7 @@ fn a_forbidden_address_is_a_warning() {
 }
 
 #[test]
-fn commands_beside_the_daemon_need_no_secrets() {
+fn commands_on_the_database_need_no_secrets() {
     let away = "{ credential = \"away\" }";
     let place = signing(
         &format!("rsa_keys = [{away}, {away}]"),

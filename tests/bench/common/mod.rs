@@ -46,7 +46,7 @@ impl Figures {
     }
 
     /// Rate and CPU time relative to those of `bare`.
-    pub fn beside(&self, bare: &Self) -> String {
+    pub fn relative_to(&self, bare: &Self) -> String {
         let (rate, cpu) = (self.rate() / bare.rate(), self.cpu_micros() / bare.cpu_micros());
         format!("{rate:.2} of the rate, {cpu:.1} times the CPU")
     }

@@ -5,6 +5,7 @@
 
 pub mod child;
 mod database;
+pub mod disk;
 mod ending;
 mod inspection;
 pub mod parcel;

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use trackpost::clock;
+
+use super::loopback;
 
 /// A request as received.
 #[derive(Clone, Debug)]
@@ -140,4 +142,11 @@ async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, 
         }
         stream.read_buf(read).await.ok().filter(|count| *count > 0)?;
     }
+}
+
+/// Returns an address that refuses connections. No other test gets its port while the socket exists.
+pub fn closed_port() -> (SocketAddr, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(loopback()).unwrap();
+    (socket.local_addr().unwrap(), socket)
 }

@@ -121,7 +121,7 @@ async fn replayed_messages_go_before_waiting_ones() {
 }
 
 /// Queues messages again while a newer message of the label is in flight, which is answered with `status`.
-async fn beside(status: u16) -> Harness {
+async fn with_newer_in_flight(status: u16) -> Harness {
     let mut harness = partly_delivered().await;
     let before = harness.callbacks("orders").len();
     harness.receiver.answer_by(move |callback| {
@@ -147,14 +147,14 @@ async fn beside(status: u16) -> Harness {
 
 #[tokio::test]
 async fn a_newer_message_in_flight_ends_first_and_is_sent_once() {
-    let mut harness = beside(200).await;
+    let mut harness = with_newer_in_flight(200).await;
     harness.deliver().await;
     assert_eq!(received_from(&harness, 4), [(4, 200), (1, 200), (5, 200), (6, 200), (7, 200)]);
 }
 
 #[tokio::test]
 async fn a_newer_message_that_failed_in_between_waits() {
-    let mut harness = beside(500).await;
+    let mut harness = with_newer_in_flight(500).await;
     harness.deliver().await;
     assert_eq!(received_from(&harness, 4), [(4, 500), (1, 200)], "it waits as planned");
     harness.pass(seconds(331));

@@ -216,9 +216,9 @@ fn a_baseline_is_recorded_without_messages() {
     let (first, second) = (scan(8, "OA", "AC", "PICKED_UP"), scan(9, "AR", "IT", "IN_TRANSIT"));
     let silent = life.answer(&tracking("AC", "PICKED_UP", "null", std::slice::from_ref(&first)), 0);
     assert_eq!((kinds(&silent), silent.events.added.len()), (vec![], 1));
-    let told = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[second, first]), 1);
-    assert_eq!(kinds(&told), ["event.added", "status.changed", "updated"]);
-    assert_eq!(told.messages[0].seq, Some(at(1).as_millisecond()));
+    let second_poll = life.answer(&tracking("IT", "IN_TRANSIT", "null", &[second, first]), 1);
+    assert_eq!(kinds(&second_poll), ["event.added", "status.changed", "updated"]);
+    assert_eq!(second_poll.messages[0].seq, Some(at(1).as_millisecond()));
 }
 
 #[test]
@@ -233,13 +233,13 @@ fn the_same_facts_in_another_spelling_make_no_message() {
 
 #[test]
 fn ids_depend_on_content_not_on_time() {
-    let told = |hours| {
+    let ids_at = |hours| {
         let mut life = Life::new();
         let plan = life.answer(&tracking("AC", "", "null", &[scan(8, "OA", "AC", "PICKED_UP")]), hours);
         plan.messages.into_iter().map(|message| message.id).collect::<Vec<_>>()
     };
-    assert_eq!(told(1), told(30));
-    assert!(told(1).iter().all(|id| id.starts_with("msg_") && !id.contains('.')));
+    assert_eq!(ids_at(1), ids_at(30));
+    assert!(ids_at(1).iter().all(|id| id.starts_with("msg_") && !id.contains('.')));
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn at(time: Value, code: &str, city: &str) -> Draft {
     draft.with("occurred_at", time.clone()).with("carrier_occurred_at", time)
 }
 
-fn beside() -> [Draft; 2] {
+fn other_scans() -> [Draft; 2] {
     [event("2026-03-04T07:10:00", "AR", "Madison"), event("2026-03-03T09:00:00", "PU", "Madison")]
 }
 
@@ -39,15 +39,15 @@ fn p15_a_refined_time_is_a_revision() {
     ] {
         let before = at(vague, "DE", "Springfield");
         let after = at(json!(real), "DE", "Springfield");
-        let mut history = History::of(&[std::slice::from_ref(&before), &beside()[..]].concat());
+        let mut history = History::of(&[std::slice::from_ref(&before), &other_scans()[..]].concat());
         let ids = history.ids();
-        let list = [std::slice::from_ref(&after), &beside()[..]].concat();
+        let list = [std::slice::from_ref(&after), &other_scans()[..]].concat();
         let matching = history.poll(&list);
         assert_eq!((counts(&matching), matching.missing.len()), ((0, 1, 0), 0), "{what}");
         assert!(matching.revised[0].changed.iter().all(|name| name.ends_with("occurred_at")), "{what}");
         assert_eq!((history.ids(), history.poll(&list).is_quiet()), (ids, true), "{what}");
         // Back to the earlier time: no second id either.
-        let matching = history.poll(&[&[before], &beside()[..]].concat());
+        let matching = history.poll(&[&[before], &other_scans()[..]].concat());
         assert_eq!((matching.added.len(), matching.missing.len()), (0, 0), "{what}, and back");
     }
 }
@@ -64,8 +64,8 @@ fn p15_one_time_or_time_and_location_may_be_refined() {
             at(json!("2026-03-04T09:31:00"), "DE", "Springfield").with("description", "late"),
         ),
     ] {
-        let mut history = History::of(&[std::slice::from_ref(&vague), &beside()[..]].concat());
-        let matching = history.poll(&[&[real], &beside()[..]].concat());
+        let mut history = History::of(&[std::slice::from_ref(&vague), &other_scans()[..]].concat());
+        let matching = history.poll(&[&[real], &other_scans()[..]].concat());
         assert_eq!((counts(&matching), matching.missing.len()), ((0, 1, 0), 0), "{what}");
     }
 }
@@ -82,13 +82,13 @@ fn p15_a_scan_of_another_day_or_in_addition_is_another_scan() {
         ("another place", at(json!("2026-03-04T14:32:00"), "DE", "Denver")),
         ("another code", at(json!("2026-03-04T14:32:00"), "X1", "Springfield")),
     ] {
-        let mut history = History::of(&[std::slice::from_ref(&vague), &beside()[..]].concat());
-        let matching = history.poll(&[&[other], &beside()[..]].concat());
+        let mut history = History::of(&[std::slice::from_ref(&vague), &other_scans()[..]].concat());
+        let matching = history.poll(&[&[other], &other_scans()[..]].concat());
         assert_eq!((counts(&matching), matching.missing.len()), ((1, 0, 0), 1), "{what}");
     }
     let later = at(json!("2026-03-04T15:02:00"), "DE", "Springfield");
-    let mut history = History::of(&[&[real], &beside()[..]].concat());
-    let matching = history.poll(&[&[later], &beside()[..]].concat());
+    let mut history = History::of(&[&[real], &other_scans()[..]].concat());
+    let matching = history.poll(&[&[later], &other_scans()[..]].concat());
     assert_eq!(counts(&matching), (0, 1, 0), "half an hour may be a time zone");
 }
 
