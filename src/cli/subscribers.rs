@@ -12,7 +12,7 @@ use super::{Failure, open_store, open_store_to_read, resolve, table};
 use crate::clock::{self, Stopwatch};
 use crate::config::Config;
 use crate::domain::degraded::SubscriberStatus;
-use crate::domain::delivery::health::{Health, HealthState};
+use crate::domain::delivery::health::HealthState;
 use crate::domain::messages::ping::Ping;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::store::Store;
@@ -152,13 +152,7 @@ async fn pause(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
 
 async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
     let now = clock::now();
-    let change = move |health: &mut Health| {
-        let held = health.held_until.take().filter(|until| *until > now);
-        let news = health.resume(now);
-        health.hasten(now);
-        (news, held)
-    };
-    let ((news, held), health) = store.change_health(name, change).await?;
+    let ((news, held), health) = store.change_health(name, move |health| health.resume_by_hand(now)).await?;
     store.resume_heads(name, now).await?;
     output::line(match (news, health.state) {
         (true, HealthState::Failing) => {

@@ -203,7 +203,7 @@ fn reading_of_failure(failure: ExchangeFailure, now: Timestamp) -> Reading {
 }
 
 /// Returns the reading of the body of a 200. `last` is the prefix of the last body's digest.
-fn reading_of_body(body: &[u8], last: Option<u64>) -> Reading {
+pub fn reading_of_body(body: &[u8], last: Option<u64>) -> Reading {
     let digest = digest::of_bytes(body);
     if last == Some(prefix(&digest)) {
         return Reading::SameBytes;

@@ -18,7 +18,7 @@ use crate::domain::account::Account;
 use crate::domain::label::LabelId;
 use crate::domain::tracking::reading::Reading;
 
-pub use account::AccountClient;
+pub use account::{AccountClient, reading_of_body};
 
 /// Maximum size of a body; a larger one is rejected while it is read.
 const LARGEST_BODY: usize = 4 * 1024 * 1024;

@@ -10,14 +10,13 @@ use sqlx::SqliteConnection;
 
 use super::messages::{LastKeys, write_system_messages};
 use super::records::{EndedAttempt, NewDelivery};
-use super::reschedule::{hastened_by, reschedule};
+use super::reschedule::reschedule;
 use super::{Store, StoreError, at, ms, to_u32};
 use crate::domain::delivery::health::{Health, HealthChange, HealthReason, HealthState};
-use crate::domain::delivery::outcome::{DueReason, HastenedBy};
+use crate::domain::delivery::outcome::DueReason;
 use crate::domain::messages::fan_out;
 use crate::domain::messages::ping::{PING, Ping};
 use crate::domain::messages::subscriber::SubscriberName;
-use crate::domain::messages::{MessageType, subscriber_message};
 
 impl Store {
     /// Returns a subscriber's health; `ok` for an unknown subscriber.
@@ -65,11 +64,7 @@ impl Store {
                     let another = health.set_url(&url_digest, now);
                     write(tx, &name, &health).await?;
                     if another {
-                        reschedule(tx, &name, now, |_, schedule| {
-                            let forgot = schedule.forget_receiver();
-                            schedule.hasten(HastenedBy::UrlChanged, now) || forgot
-                        })
-                        .await?;
+                        reschedule(tx, &name, now, |_, schedule| schedule.follow_url(now)).await?;
                     }
                     Ok(health)
                 })
@@ -110,13 +105,7 @@ impl Store {
         let name = subscriber.clone();
         self.writer
             .write(move |tx| {
-                Box::pin(async move {
-                    reschedule(tx, &name, now, |_, schedule| {
-                        let overruled = schedule.overrule_retry_after();
-                        schedule.hasten(HastenedBy::Resume, now) || overruled
-                    })
-                    .await
-                })
+                Box::pin(async move { reschedule(tx, &name, now, |_, schedule| schedule.resume(now)).await })
             })
             .await?;
         self.handover.mark_stale(subscriber);
@@ -334,23 +323,10 @@ pub(super) async fn write_change(
     let name = &attempt.subscriber.name;
     reschedule(tx, name, now, |key, schedule| {
         let tried = ended.iter().any(|attempt| attempt.key == key);
-        !tried && schedule.hasten(hastened_by(change), now)
+        !tried && schedule.hasten(change.hastens(), now)
     })
     .await?;
-    let kind = match change {
-        HealthChange::Failing => MessageType::SubscriberFailing,
-        HealthChange::Recovered => MessageType::SubscriberRecovered,
-        HealthChange::Paused => return Ok(Vec::new()),
-    };
-    let messages = [subscriber_message(
-        kind,
-        name,
-        health.state.as_str(),
-        health.reason.map(HealthReason::as_str),
-        health.detail.as_deref(),
-        episode_at,
-        now,
-    )];
+    let messages = Vec::from_iter(change.message(name, health, episode_at, now));
     let deliveries = fan_out::of_system(&messages, None, &attempt.audience);
     write_system_messages(tx, &messages, &deliveries, None).await
 }

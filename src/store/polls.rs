@@ -83,13 +83,16 @@ pub(super) async fn record(
     Ok(records.iter().map(result).collect())
 }
 
+/// A measurement and the carrier of its label.
+pub type CarrierMeasurement = (Option<Arc<str>>, Measurement);
+
 /// A poller's batch: unchanged polls and the requests that were counted.
 #[derive(Debug)]
 pub struct PollBatch {
     pub account: AccountName,
     pub unchanged: Vec<UnchangedPoll>,
     /// Measurements of the polls that were sent late, by carrier.
-    pub measurements: Vec<(Option<Arc<str>>, Measurement)>,
+    pub measurements: Vec<CarrierMeasurement>,
     pub usage: Usage,
     pub now: Timestamp,
 }

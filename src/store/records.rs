@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use crate::domain::delivery::outbox::PendingDelivery;
 use crate::domain::delivery::outcome::Attempt;
 use crate::domain::label::AccountName;
-use crate::domain::messages::Message;
-use crate::domain::messages::fan_out::PlannedDelivery;
+use crate::domain::messages::fan_out::{self, PlannedDelivery};
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
+use crate::domain::messages::{Message, account_message};
 use crate::domain::polling::account_status::{AccountChange, AccountState};
 use crate::domain::polling::freshness::Measurement;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
@@ -73,6 +73,23 @@ pub struct AccountRecord {
     pub messages: Vec<Message>,
     pub deliveries: Vec<PlannedDelivery>,
     pub now: Timestamp,
+}
+
+impl AccountRecord {
+    /// Returns the record of an account's new status, with the messages about its `change` and their deliveries.
+    pub fn new(
+        name: &AccountName,
+        state: AccountState,
+        change: Option<AccountChange>,
+        subscribers: &[Subscriber],
+        now: Timestamp,
+    ) -> Self {
+        let kind = change.and_then(AccountChange::message_type);
+        let about = |kind| account_message(kind, name, state.status.as_str(), state.detail.as_deref(), now);
+        let messages: Vec<Message> = kind.map(about).into_iter().collect();
+        let deliveries = fan_out::of_system(&messages, Some(name), subscribers);
+        Self { name: name.clone(), change, deliveries, messages, state, now }
+    }
 }
 
 impl PollRecord {

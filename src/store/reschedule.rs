@@ -5,8 +5,7 @@ use sqlx::SqliteConnection;
 
 use super::bulk::{Bulk, Values};
 use super::{at, ms, to_u32};
-use crate::domain::delivery::health::HealthChange;
-use crate::domain::delivery::outcome::{DeliverySchedule, Due, DueReason, HastenedBy, RetryProgress};
+use crate::domain::delivery::outcome::{DeliverySchedule, Due, DueReason, RetryProgress};
 use crate::domain::messages::subscriber::SubscriberName;
 
 /// Parses a stored plan.
@@ -78,12 +77,4 @@ pub(super) fn bind_schedule(schedule: &DeliverySchedule, values: &mut Values) {
         .push(schedule.progress.since.map(ms))
         .push(schedule.progress.planned_at.map(ms))
         .push(schedule.asked_until.map(ms));
-}
-
-/// Returns the cause that makes waiting deliveries due when a subscriber's health changes.
-pub(super) fn hastened_by(change: HealthChange) -> HastenedBy {
-    match change {
-        HealthChange::Failing | HealthChange::Paused => HastenedBy::Failing,
-        HealthChange::Recovered => HastenedBy::Recovery,
-    }
 }

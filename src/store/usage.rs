@@ -12,10 +12,11 @@ use crate::domain::clock::ClockRecord;
 use crate::domain::label::AccountName;
 use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::polling::budget::Month;
+use crate::domain::polling::quota::ended_by;
 use crate::domain::polling::rate_limiter::{Demand, EndedRequests};
 
 /// Seconds for which requests are kept by the second: the bucket of a budget holds an hour.
-const KEPT_SECONDS: i64 = 3_600;
+pub const KEPT_SECONDS: i64 = 3_600;
 
 /// Requests that have ended, and the state of the account's rate limiter.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,8 +172,6 @@ impl Store {
         )
         .fetch_all(&self.readers)
         .await?;
-        // The end of its second, but not later than now.
-        let over = |second: i64| at(second.saturating_add(1).saturating_mul(1000)).min(now);
         let this_month = sqlx::query_scalar!(
             "SELECT requests FROM months WHERE account = ? AND month = ?",
             account,
@@ -187,18 +186,18 @@ impl Store {
         )
         .fetch_optional(&self.readers)
         .await?;
-        let now = ms(now);
+        let now_ms = ms(now);
         let held = sqlx::query!(
             "SELECT carrier, held_until FROM carriers WHERE account = ? AND held_until > ? ORDER BY carrier",
             account,
-            now
+            now_ms
         )
         .fetch_all(&self.readers)
         .await?;
         let mut used = RecordedUsage {
             lately: lately
                 .into_iter()
-                .map(|row| (over(row.second), usize::try_from(row.requests).unwrap_or(0)))
+                .map(|row| (ended_by(row.second, now), usize::try_from(row.requests).unwrap_or(0)))
                 .collect(),
             this_month: this_month.map_or(0, i64::unsigned_abs),
             held: held.into_iter().map(|row| (row.carrier, at(row.held_until))).collect(),

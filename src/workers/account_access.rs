@@ -16,14 +16,11 @@ use tracing::{info, warn};
 use crate::clock::{self, StepClock};
 use crate::domain::account::Account;
 use crate::domain::degraded::{Degraded, FIRST_POLLS, first_polls_in_words, first_polls_take};
-use crate::domain::messages::fan_out;
 use crate::domain::messages::subscriber::Subscriber;
-use crate::domain::messages::{MessageType, account_message};
 use crate::domain::polling::account_status::{AccountChange, AccountSignal, AccountState};
 use crate::domain::polling::budget::Budget;
 use crate::domain::polling::quota::Quota;
 use crate::domain::polling::rate_limiter::{Demand, Denied, RateLimiter};
-use crate::domain::time::later;
 use crate::shipstation::Client;
 use crate::store::accounts::AccountRecord;
 use crate::store::usage::Usage;
@@ -70,15 +67,7 @@ impl AccountAccess {
     ) -> Result<Self, StoreError> {
         let mut state = store.account_state(&account.name, now).await?;
         let used = store.open_quota(&account.name, now).await?;
-        // If the clock is behind the last run, the rest of the wait counts from now.
-        let throttled_at = used.share.throttled_at;
-        let ended_at = store.last_request_at().await?.max(throttled_at).filter(|at| *at > now);
-        if let (Some(until), Some(ended_at)) = (&mut state.throttled_until, ended_at)
-            && throttled_at.is_none_or(|at| at > now)
-        {
-            *until = later(now, until.duration_since(ended_at));
-        }
-        state.shorten_waits(now);
+        state.continue_at(store.last_request_at().await?, used.share.throttled_at, now);
         let lately = used.lately.iter().map(|(_, requests)| *requests as u64).sum();
         let limiter = RateLimiter::new(
             Quota::new(account.requests_per_minute).with_used(used.lately),
@@ -128,11 +117,8 @@ impl AccountAccess {
         let state = self.limiter().state.clone();
         if state.throttled_until.is_some() {
             // A jump of the clock moved the wait in memory.
-            let name = self.account.name.clone();
-            let (messages, deliveries) = (Vec::new(), Vec::new());
-            self.store
-                .record_account(AccountRecord { name, state, change: None, messages, deliveries, now })
-                .await?;
+            let record = AccountRecord::new(&self.account.name, state, None, &[], now);
+            self.store.record_account(record).await?;
         }
         self.store.release_requests(&self.account.name, unused).await
     }
@@ -307,18 +293,7 @@ impl AccountAccess {
         subscribers: &[Subscriber],
         now: Timestamp,
     ) -> AccountRecord {
-        let AccountUpdate { change, state } = observed;
-        let account = &self.account.name;
-        let kind = match change {
-            Some(AccountChange::Refused) => Some(MessageType::AccountUnauthorized),
-            Some(AccountChange::Accepted) => Some(MessageType::AccountRecovered),
-            Some(AccountChange::WentDown | AccountChange::CameBack) | None => None,
-        };
-        let about =
-            |kind| account_message(kind, account, state.status.as_str(), state.detail.as_deref(), now);
-        let messages: Vec<_> = kind.map(about).into_iter().collect();
-        let deliveries = fan_out::of_system(&messages, Some(account), subscribers);
-        AccountRecord { name: account.clone(), change, deliveries, messages, state, now }
+        AccountRecord::new(&self.account.name, observed.state, observed.change, subscribers, now)
     }
 
     fn log_change(&self, change: Option<AccountChange>, state: &AccountState, signal: &AccountSignal) {

@@ -1,6 +1,6 @@
 //! Memory of the simulated daemon, and its start and end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,13 +13,16 @@ use trackpost::domain::polling::account_status::AccountState;
 use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
 use trackpost::domain::polling::budget::Budget;
 use trackpost::domain::polling::label_record::LabelRecord;
-use trackpost::domain::polling::quota::Quota;
+use trackpost::domain::polling::quota::{Quota, ended_by};
 use trackpost::domain::polling::rate_limiter::{AllowedRequest, EndedRequests, RateLimiter};
-use trackpost::domain::polling::schedule::{Entry, LabelTexts, Place, Schedule};
+use trackpost::domain::polling::schedule::{Entry, Place, Schedule};
 use trackpost::domain::time::later;
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::store::accounts::AccountRecord;
 use trackpost::store::polls::{PollRecord, UnchangedPoll};
+use trackpost::store::usage::KEPT_SECONDS;
+use trackpost::workers::poller::LONGEST_HOLD;
+use trackpost::workers::poller::batch::UnwrittenPolls;
 
 use super::database::Settling;
 use super::world::{Crash, World};
@@ -104,8 +107,7 @@ pub struct Daemon {
     pub gaps: Arc<Gaps>,
     pub limiter: RateLimiter,
     pub schedule: Schedule,
-    pub batch: HashMap<i64, UnchangedPoll>,
-    pub batch_since: Option<Timestamp>,
+    pub batch: UnwrittenPolls,
     pub polls: BTreeMap<u64, Poll>,
     pub came_back: bool,
     pub compared_at: Option<Timestamp>,
@@ -140,19 +142,11 @@ impl Daemon {
                 *db.requests.entry(now.as_second()).or_default() += reserved as usize;
             }
         })?;
-        let hour_ago = now.as_second() - 3_600;
-        let over = |second: i64| Timestamp::from_second(second + 1).unwrap().min(now);
-        let lately = world.db.requests.range(hour_ago + 1..);
+        let lately = world.db.requests.range(now.as_second() - KEPT_SECONDS + 1..);
         let lately: Vec<(Timestamp, usize)> =
-            lately.map(|(second, requests)| (over(*second), *requests)).collect();
+            lately.map(|(second, requests)| (ended_by(*second, now), *requests)).collect();
         let share = world.db.share;
-        let ended_at = last_request_at.max(share.throttled_at).filter(|at| *at > now);
-        if let (Some(until), Some(ended_at)) = (&mut state.throttled_until, ended_at)
-            && share.throttled_at.is_none_or(|at| at > now)
-        {
-            *until = later(now, until.duration_since(ended_at));
-        }
-        state.shorten_waits(now);
+        state.continue_at(last_request_at, share.throttled_at, now);
         let per_minute = world.account.requests_per_minute;
         let count = lately.iter().map(|(_, requests)| *requests as u64).sum();
         let quota = Quota::new(per_minute).with_used(lately);
@@ -164,8 +158,7 @@ impl Daemon {
             gaps,
             limiter,
             schedule: Schedule::default(),
-            batch: HashMap::new(),
-            batch_since: None,
+            batch: UnwrittenPolls::default(),
             polls: BTreeMap::new(),
             came_back: false,
             compared_at: None,
@@ -178,7 +171,7 @@ impl Daemon {
             wake: world.now,
         };
         for (carrier, until) in world.db.held.iter().filter(|(_, until)| **until > now) {
-            daemon.schedule.hold(carrier, (*until).min(later(now, SignedDuration::from_hours(24))));
+            daemon.schedule.hold(carrier, (*until).min(later(now, LONGEST_HOLD)));
         }
         world.commit_now(|db| db.pull_in_labels(now))?;
         for label in world.db.labels.values() {
@@ -204,12 +197,7 @@ impl Daemon {
 
     pub fn put(&mut self, world: &World, label: &LabelRecord, now: Timestamp) {
         let alert_at = world.policy.alerts.due_at(&label.poll_state, label);
-        let names = LabelTexts {
-            id: &label.key.id,
-            carrier: label.poll_state.carrier_code.as_deref(),
-            service: None,
-        };
-        self.schedule.put(&label.schedule_input(alert_at), names, now);
+        self.schedule.put(&label.schedule_input(alert_at), label.texts(), now);
     }
 
     /// Starts a courier for each subscriber; couriers of others end.
@@ -255,8 +243,7 @@ impl Daemon {
         let attempts = self.attempts.values().filter(|attempt| !attempt.ended);
         let attempts = attempts.filter_map(|attempt| attempt.reply.as_ref().map(|(_, at)| *at));
         let couriers = self.couriers.values().map(|courier| courier.wake);
-        let batch = self.batch_since.filter(|_| !self.is_flushing());
-        let batch = batch.map(|since| world.real(since + SignedDuration::from_secs(1)));
+        let batch = self.batch.due_at().filter(|_| !self.is_flushing()).map(|at| world.real(at));
         let rest = [Some(self.wake), self.commit_at, batch].into_iter().flatten();
         ends.chain(attempts).chain(couriers).chain(rest).min().unwrap_or(Timestamp::MAX)
     }

@@ -7,18 +7,20 @@ use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::clock::{ClockRecord, seconds_of};
 use trackpost::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
 use trackpost::domain::delivery::outbox::{LoadedDeliveries, MessageContent, NotLoaded, PendingDelivery};
-use trackpost::domain::delivery::outcome::{AfterAttempt, Attempt, DeliverySchedule, HastenedBy};
+use trackpost::domain::delivery::outcome::{AfterAttempt, Attempt, DeliverySchedule};
 use trackpost::domain::label::{LabelId, LabelState};
 use trackpost::domain::messages::fan_out::{self, PlannedDelivery};
 use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
-use trackpost::domain::messages::{Message, MessageType, SystemSubject, repeated_id, subscriber_message};
-use trackpost::domain::polling::account_status::{AccountChange, AccountState};
+use trackpost::domain::messages::{Message, SystemSubject, repeated_id};
+use trackpost::domain::polling::account_status::{AccountChange, AccountState, due_after_outage};
 use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
 use trackpost::domain::polling::label_record::LabelRecord;
 use trackpost::domain::polling::rate_limiter::EndedRequests;
+use trackpost::domain::registration::Retired;
 use trackpost::domain::time::later;
 use trackpost::domain::tracking::matching::KnownEvent;
 use trackpost::store::accounts::AccountRecord;
+use trackpost::store::outbox::PER_LANE;
 use trackpost::store::polls::{PollRecord, UnchangedPoll};
 
 /// A new delivery and its subscriber.
@@ -37,9 +39,6 @@ pub struct Delivery {
     pub state: State,
     pub pending: PendingDelivery,
 }
-
-/// A removed label: when, and its state and schedule before.
-pub type Retired = (Timestamp, LabelState, Option<Timestamp>);
 
 #[derive(Debug, Default)]
 pub struct Database {
@@ -187,7 +186,7 @@ impl Database {
             for label in self.labels.values_mut().map(|label| &mut label.poll_state) {
                 if label.state == LabelState::Active && label.failures > 0 {
                     (label.failures, label.failing_since) = (0, None);
-                    label.next_poll_at = label.next_poll_at.map(|at| at.min(record.now));
+                    label.next_poll_at = label.next_poll_at.map(|at| due_after_outage(at, record.now));
                 }
             }
         }
@@ -301,26 +300,13 @@ impl Database {
         audience: &[Subscriber],
     ) -> Vec<New> {
         let (name, now) = (&settling.subscriber.name, settling.at);
-        let (by, kind) = match change {
-            HealthChange::Failing => (HastenedBy::Failing, Some(MessageType::SubscriberFailing)),
-            HealthChange::Paused => (HastenedBy::Failing, None),
-            HealthChange::Recovered => (HastenedBy::Recovery, Some(MessageType::SubscriberRecovered)),
-        };
-        self.reschedule(name, |key, schedule| {
-            if key != settling.key {
-                schedule.hasten(by, now);
-            }
-        });
-        let Some(kind) = kind else { return Vec::new() };
-        let (state, reason) = (health.state.as_str(), health.reason.map(|reason| reason.as_str()));
-        let message =
-            subscriber_message(kind, name, state, reason, health.detail.as_deref(), episode_at, now);
-        let messages = [message];
+        self.reschedule(name, |key, schedule| key != settling.key && schedule.hasten(change.hastens(), now));
+        let messages = Vec::from_iter(change.message(name, health, episode_at, now));
         let deliveries = fan_out::of_system(&messages, None, audience);
         self.write_messages(&messages, &deliveries, None)
     }
 
-    pub fn reschedule(&mut self, name: &SubscriberName, change: impl Fn(i64, &mut DeliverySchedule)) {
+    pub fn reschedule(&mut self, name: &SubscriberName, change: impl Fn(i64, &mut DeliverySchedule) -> bool) {
         for (key, delivery) in &mut self.deliveries {
             if delivery.subscriber == *name && delivery.state == State::Pending {
                 change(*key, &mut delivery.pending.schedule);
@@ -334,18 +320,13 @@ impl Database {
             by = by.or(health.ahead_of(now));
             health.shorten_waits(now);
         }
-        self.reschedule(name, |_, schedule| {
-            schedule.shorten_waits(by, now);
-        });
+        self.reschedule(name, |_, schedule| schedule.shorten_waits(by, now));
     }
 
     pub fn record_url(&mut self, name: &SubscriberName, digest: &str, now: Timestamp) {
         let health = self.healths.entry(name.clone()).or_default();
         if health.set_url(digest, now) {
-            self.reschedule(name, |_, schedule| {
-                schedule.forget_receiver();
-                schedule.hasten(HastenedBy::UrlChanged, now);
-            });
+            self.reschedule(name, |_, schedule| schedule.follow_url(now));
         }
     }
 
@@ -360,7 +341,6 @@ impl Database {
 
     /// The first deliveries of a lane, and whether there may be more.
     pub fn read_lane(&self, name: &SubscriberName, lane: i64) -> (Vec<PendingDelivery>, bool) {
-        const PER_LANE: usize = 2;
         let mut all: Vec<_> = self.of(name).filter(|delivery| delivery.lane == Some(lane)).cloned().collect();
         all.sort_by_key(|delivery| delivery.place);
         all.truncate(PER_LANE);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::SignedDuration;
 use trackpost::domain::clock::set_back_by;
 use trackpost::domain::delivery::concurrency::Concurrency;
 use trackpost::domain::delivery::health::{Allowed, Health};
@@ -10,13 +9,12 @@ use trackpost::domain::delivery::outbox::{AttemptKind, NextRead, PendingDelivery
 use trackpost::domain::delivery::outcome::Attempt;
 use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::domain::time::later;
+use trackpost::workers::heartbeat::IDLE_INTERVAL;
 
 use super::daemon::{Courier, Daemon, InFlight, Job};
 use super::database::{Settled, Settling};
 use super::script::Moment;
 use super::world::{Arrival, Crash, World};
-
-const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
 
 impl Courier {
     fn take_in(&mut self) {
@@ -81,7 +79,7 @@ impl Daemon {
             courier.wake = jiff::Timestamp::MAX;
             return Ok(());
         }
-        courier.wake = world.real(later(now, HEARTBEAT));
+        courier.wake = world.real(later(now, IDLE_INTERVAL));
         let last = courier.stepped_at.replace(now);
         let back = set_back_by(last, now);
         if last.is_none() || back.is_some() {
@@ -129,9 +127,9 @@ impl Daemon {
                 };
                 let free = concurrency.free();
                 let due = |kind| courier.outbox.due_count(kind, now, free);
-                let (first, retries) = concurrency.share(due(AttemptKind::First), due(AttemptKind::Retry));
-                courier.first_in_a_row = if retries > 0 { 0 } else { courier.first_in_a_row + first };
-                for (kind, count) in [(AttemptKind::Retry, retries), (AttemptKind::First, first)] {
+                let share = concurrency.share(due(AttemptKind::First), due(AttemptKind::Retry));
+                courier.first_in_a_row = concurrency.in_a_row_after(share);
+                for (kind, count) in [(AttemptKind::Retry, share.1), (AttemptKind::First, share.0)] {
                     for _ in 0..count {
                         let Some(delivery) = courier.outbox.take(kind, now) else { break };
                         self.attempt(world, courier, delivery, false)?;

@@ -1,7 +1,6 @@
 //! Effects of the actions of a script on the world.
 
 use jiff::SignedDuration;
-use trackpost::domain::delivery::outcome::HastenedBy;
 use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
 use trackpost::domain::secret::Hidden;
 
@@ -71,11 +70,8 @@ impl World {
 
     fn resume(&mut self, name: &SubscriberName) {
         let now = self.wall();
-        self.db.healths.entry(name.clone()).or_default().resume(now);
-        self.db.reschedule(name, |_, schedule| {
-            schedule.overrule_retry_after();
-            schedule.hasten(HastenedBy::Resume, now);
-        });
+        self.db.healths.entry(name.clone()).or_default().resume_by_hand(now);
+        self.db.reschedule(name, |_, schedule| schedule.resume(now));
         self.checks.released(name);
         self.wake_courier(name);
     }
@@ -129,8 +125,7 @@ impl World {
             daemon.flush(self);
             let written = self.commit(&mut daemon);
             if written.is_ok() {
-                let in_flight = daemon.polls.len() as u32;
-                let unused = daemon.limiter.take_reserved().saturating_sub(in_flight);
+                let unused = daemon.limiter.take_reserved();
                 self.db.reserved = self.db.reserved.saturating_sub(unused);
             }
         }

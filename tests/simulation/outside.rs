@@ -10,14 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use trackpost::domain::delivery::outbox::PendingDelivery;
 use trackpost::domain::delivery::outcome::Outcome;
-use trackpost::domain::digest;
 use trackpost::domain::label::LabelId;
 use trackpost::domain::messages::envelope;
-use trackpost::domain::polling::schedule::prefix;
-use trackpost::domain::tracking::Tracking;
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::sandbox::ledger::{Accepted, Served};
 use trackpost::sandbox::{Carrier, JourneyKind, Parcel, ReceivedCallback, Verified};
+use trackpost::shipstation::reading_of_body;
 
 use super::script::{ApiMode, ListChange, ReceiverMode};
 
@@ -152,15 +150,7 @@ impl Api {
     }
 
     fn read(&mut self, label: usize, last: Option<u64>, now: Timestamp) -> Reading {
-        let body = self.body(label, now);
-        let digest = digest::of_bytes(&body);
-        if last == Some(prefix(&digest)) {
-            return Reading::SameBytes;
-        }
-        match Tracking::parse(&body) {
-            Ok(tracking) => Reading::Answer { tracking: Box::new(tracking), digest },
-            Err(error) => Reading::Garbled { status: 200, detail: error.to_string() },
-        }
+        reading_of_body(&self.body(label, now), last)
     }
 
     fn body(&mut self, label: usize, now: Timestamp) -> Bytes {

@@ -1,25 +1,21 @@
 //! The simulated poller: the loop of `workers::poller` with the same decisions, over the database in memory.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use trackpost::domain::clock::set_back_by;
-use trackpost::domain::messages::{MessageType, account_message, fan_out};
 use trackpost::domain::polling::account_status::AccountChange;
 use trackpost::domain::polling::learning::LearnedRates;
 use trackpost::domain::polling::poll::{self, PollContext, UnchangedPlan};
 use trackpost::domain::polling::rate_limiter::{Demand, Denied, RequestKind};
-use trackpost::domain::polling::schedule::Place;
 use trackpost::domain::time::later;
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::store::accounts::AccountRecord;
-use trackpost::store::polls::{PollRecord, UnchangedPoll};
+use trackpost::store::polls::PollRecord;
+use trackpost::workers::heartbeat::IDLE_INTERVAL;
+use trackpost::workers::poller::DEMAND_INTERVAL;
 
 use super::daemon::{Daemon, Job, Poll};
 use super::script::Moment;
 use super::world::{Arrival, Crash, World};
-
-/// The pause of a poller without a due label.
-const HEARTBEAT: SignedDuration = SignedDuration::from_secs(30);
-const DEMAND_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 
 impl Daemon {
     pub fn poller_step(&mut self, world: &mut World) -> Result<(), Crash> {
@@ -29,11 +25,7 @@ impl Daemon {
         }
         if let Some(by) = set_back_by(self.stepped_at.replace(now), now) {
             self.schedule.set_back(by, now);
-            self.batch_since = self.batch_since.map(|since| since.min(now));
-            for poll in self.batch.values_mut() {
-                let wait = SignedDuration::from_millis(poll.wait_ms.into());
-                poll.next_poll_at = poll.next_poll_at.min(later(now, wait));
-            }
+            self.batch.set_back(now);
             world.commit_now(|db| db.pull_in_labels(now))?;
         }
         if std::mem::take(&mut self.came_back) {
@@ -41,17 +33,11 @@ impl Daemon {
         }
         if self.compared_at.is_none_or(|at| now.duration_since(at).abs() >= DEMAND_INTERVAL) {
             self.compared_at = Some(now);
-            let demand = Demand {
-                labels: self.schedule.len(),
-                rate: self.schedule.demand(),
-                due: self.schedule.due_count(now),
-                first_polls: self.schedule.first_poll_count(),
-            };
-            self.limiter.set_demand(demand, now);
+            self.limiter.set_demand(Demand::of(&self.schedule, now), now);
         }
         self.write_batch(world);
         let next = self.start_polls(world)?;
-        let next = next.unwrap_or_else(|| later(now, HEARTBEAT));
+        let next = next.unwrap_or_else(|| later(now, IDLE_INTERVAL));
         self.wake = world.real(next).max(world.now);
         Ok(())
     }
@@ -66,17 +52,13 @@ impl Daemon {
     }
 
     fn write_batch(&mut self, world: &mut World) {
-        let due =
-            self.batch_since.is_some_and(|since| later(since, SignedDuration::from_secs(1)) <= world.wall());
-        if !due || self.is_flushing() {
-            return;
+        if self.batch.due_at().is_some_and(|at| at <= world.wall()) && !self.is_flushing() {
+            self.flush(world);
         }
-        self.flush(world);
     }
 
     pub fn flush(&mut self, world: &mut World) {
-        self.batch_since = None;
-        let unchanged = self.batch.drain().map(|(_, poll)| poll).collect();
+        let unchanged = self.batch.take().map(|(unchanged, _)| unchanged).unwrap_or_default();
         let clock = self.clock(world);
         self.limiter.set_skew(self.skew, clock.mark.wall);
         let (ended, share) = (self.limiter.take_ended(), self.limiter.take_changed_share());
@@ -92,7 +74,12 @@ impl Daemon {
         let probing = self.limiter.state.probing();
         let limit = if probing { 1 } else { world.account.max_in_flight as usize };
         while self.polls.len() < limit {
-            let Some(place) = self.take(probing, now) else {
+            let next = if probing {
+                self.schedule.pop_probe(self.limiter.state.status_changed_by, now)
+            } else {
+                self.schedule.pop(now)
+            };
+            let Some(place) = next else {
                 if self.polls.is_empty() {
                     self.limiter.catching_up = false;
                 }
@@ -116,7 +103,7 @@ impl Daemon {
             };
             let entry = *self.schedule.entry(place);
             let id = world.next_id();
-            let unwritten = self.batch.remove(&entry.row);
+            let unwritten = self.batch.withdraw(entry.row);
             let label = self.number(world, place);
             let last = entry.plain_digest();
             self.polls.insert(id, Poll { place, entry, unwritten, call, reply: None });
@@ -124,30 +111,6 @@ impl Daemon {
             world.reached(Moment::PollSent)?;
         }
         Ok(None)
-    }
-
-    fn take(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
-        let fell_by = self.limiter.state.status_changed_by;
-        let first = self.schedule.pop(now)?;
-        let unfit = |daemon: &Self, place| {
-            let entry = daemon.schedule.entry(place);
-            entry.is_failing() || Some(entry.row) == fell_by
-        };
-        if !probing || !unfit(self, first) {
-            return Some(first);
-        }
-        let mut passed = vec![first];
-        let mut found = None;
-        while let Some(place) = self.schedule.pop(now) {
-            if !unfit(self, place) {
-                found = Some(place);
-                break;
-            }
-            passed.push(place);
-        }
-        let place = found.unwrap_or_else(|| passed.remove(0));
-        passed.into_iter().for_each(|place| self.schedule.end(place));
-        Some(place)
     }
 
     /// Applies an answer.
@@ -170,7 +133,9 @@ impl Daemon {
             return Ok(());
         }
         world.reached(Moment::AnswerRead)?;
-        let account = seen.changed.then(|| self.account_record(world, seen.change));
+        let (state, subscribers) = (self.limiter.state.clone(), &world.policy.subscribers);
+        let account = || AccountRecord::new(&world.account.name, state, seen.change, subscribers, now);
+        let account = seen.changed.then(account);
         let poll = &self.polls[&id];
         let label = world.db.labels.get(&entry.row).filter(|label| label.version == i64::from(entry.version));
         let Some(mut label) = label.cloned() else {
@@ -210,46 +175,22 @@ impl Daemon {
         Ok(())
     }
 
-    fn account_record(&self, world: &World, change: Option<AccountChange>) -> AccountRecord {
-        let (now, state) = (world.wall(), self.limiter.state.clone());
-        let kind = match change {
-            Some(AccountChange::Refused) => Some(MessageType::AccountUnauthorized),
-            Some(AccountChange::Accepted) => Some(MessageType::AccountRecovered),
-            _ => None,
-        };
-        let name = &world.account.name;
-        let about = |kind| account_message(kind, name, state.status.as_str(), state.detail.as_deref(), now);
-        let messages: Vec<_> = kind.map(about).into_iter().collect();
-        let deliveries = fan_out::of_system(&messages, Some(name), &world.policy.subscribers);
-        AccountRecord { name: name.clone(), change, deliveries, messages, state, now }
-    }
-
     fn end_unchanged(&mut self, world: &mut World, id: u64, next: UnchangedPlan) {
         let now = world.wall();
         let Poll { place, entry, .. } = self.polls.remove(&id).expect("it is in flight");
-        self.batch_since.get_or_insert(now);
+        self.batch.touch(now);
         if self.schedule.entry(place).version != entry.version {
             self.schedule.end(place);
             return;
         }
         self.schedule.end_unchanged(place, next.next_poll_at, next.wait_ms, next.pace, now);
         world.checks.polled(entry.row, world.now, Some(next.wait_ms.into()));
-        let poll = UnchangedPoll {
-            row: entry.row,
-            version: i64::from(entry.version),
-            polled_at: now,
-            next_poll_at: next.next_poll_at,
-            wait_ms: next.wait_ms,
-            pace: next.pace,
-            unchanged: entry.unchanged().saturating_add(1),
-            reason: next.reason,
-        };
-        self.batch.insert(entry.row, poll);
+        self.batch.add_unchanged(&entry, None, next, None, now);
     }
 
     pub fn superseded(&mut self, world: &World, id: u64) {
         let poll = self.polls.remove(&id).expect("it is in flight");
-        self.batch_since.get_or_insert(world.wall());
+        self.batch.touch(world.wall());
         self.schedule.end(poll.place);
         self.take_changes(world);
         self.wake = world.now;

@@ -1,23 +1,22 @@
 //! The labels of the database, and the changes of the registry.
 
 use jiff::{SignedDuration, Timestamp};
-use trackpost::domain::label::{AccountName, LabelId, LabelKey, LabelState};
+use trackpost::domain::label::{AccountName, LabelId, LabelKey, LabelState, Source};
 use trackpost::domain::polling::label_record::{LabelRecord, PollState};
-use trackpost::domain::time::after;
+use trackpost::domain::registration::{
+    self, Origin, RegistrationRecord, RegistrationWrite, RegistryChange, WantedRegistration,
+};
+use trackpost::domain::time::{after, signed};
 
 use super::database::Database;
 
-/// A removed label that comes back within this time keeps its schedule.
-const RESUMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
-
 impl Database {
     pub fn insert_label(&mut self, row: i64, account: &AccountName, id: &LabelId, now: Timestamp) {
-        self.registry += 1;
         let record = LabelRecord {
             row,
             key: LabelKey { account: account.clone(), id: id.clone() },
             metadata: Default::default(),
-            version: self.registry,
+            version: self.next_change(now).version,
             registered_at: now,
             poll_state: PollState::new(now),
             recent_polls: "[]".to_owned(),
@@ -25,36 +24,66 @@ impl Database {
         self.labels.insert(row, record);
     }
 
-    pub fn remove_label(&mut self, row: i64, now: Timestamp) {
-        let Some(label) = self.labels.get_mut(&row) else { return };
-        let state = &mut label.poll_state;
-        if state.state == LabelState::Removed {
-            return;
-        }
+    fn next_change(&mut self, now: Timestamp) -> RegistryChange {
         self.registry += 1;
-        label.version = self.registry;
-        self.retired.insert(row, (now, state.state, state.next_poll_at));
-        (state.state, state.next_poll_at) = (LabelState::Removed, None);
+        RegistryChange { by: Origin::Config, version: self.registry, now }
+    }
+
+    fn registration(&self, row: i64) -> Option<RegistrationRecord> {
+        let label = self.labels.get(&row)?;
+        let state = &label.poll_state;
+        Some(RegistrationRecord {
+            by_config: state.state != LabelState::Removed,
+            by_hand: false,
+            by_discovery: false,
+            dismissed: false,
+            source: Source::File,
+            metadata: "{}".to_owned(),
+            file_key: None,
+            version: label.version,
+            state: state.state,
+            next_poll_at: state.next_poll_at,
+            finished_at: state.finished_at,
+            last_answer_at: state.last_answer_at,
+            retired: self.retired.get(&row).copied(),
+        })
+    }
+
+    fn write_registration(&mut self, row: i64, record: RegistrationRecord) -> Option<&mut PollState> {
+        self.retired.remove(&row);
+        self.retired.extend(record.retired.map(|retired| (row, retired)));
+        let label = self.labels.get_mut(&row)?;
+        label.version = record.version;
+        let state = &mut label.poll_state;
+        (state.state, state.next_poll_at) = (record.state, record.next_poll_at);
+        state.last_answer_at = record.last_answer_at;
+        Some(state)
+    }
+
+    pub fn remove_label(&mut self, row: i64, now: Timestamp) {
+        let change = self.next_change(now);
+        let registered = self.registration(row);
+        if let Some(record) = registered.and_then(|record| registration::withdraw(&record, change)) {
+            self.write_registration(row, record);
+        }
     }
 
     /// Registers a removed label again. Returns the wait until its next poll at most.
     pub fn register_label(&mut self, row: i64, now: Timestamp) -> Option<SignedDuration> {
-        let (retired_at, state, next) = self.retired.remove(&row)?;
-        self.registry += 1;
-        let label = self.labels.get_mut(&row)?;
-        label.version = self.registry;
-        let after = &mut label.poll_state;
-        if retired_at >= now - RESUMES_WITHIN {
-            (after.state, after.next_poll_at) = (state, next);
-            return after.wait.map(|wait| SignedDuration::try_from(wait).unwrap());
+        let wanted = WantedRegistration { source: Source::File, metadata: "{}".to_owned(), file_key: None };
+        let change = self.next_change(now);
+        match registration::register(Some(&self.registration(row)?), &wanted, change) {
+            RegistrationWrite::Nothing | RegistrationWrite::Insert(_) => None,
+            RegistrationWrite::Update(record) => self.write_registration(row, record)?.wait.map(signed),
+            RegistrationWrite::Restart(record) => {
+                let after = self.write_registration(row, record)?;
+                (after.reason, after.wait, after.pace) = (None, None, None);
+                after.last_changed_at = Some(now);
+                (after.failures, after.failing_since, after.refusals, after.refused_since) =
+                    (0, None, 0, None);
+                Some(SignedDuration::ZERO)
+            }
         }
-        let finished = after.finished_at.is_some();
-        after.state = if finished { LabelState::Finished } else { LabelState::Active };
-        after.next_poll_at = (!finished).then_some(now);
-        (after.wait, after.pace) = (None, None);
-        (after.last_changed_at, after.last_answer_at) = (Some(now), None);
-        (after.failures, after.failing_since, after.refusals, after.refused_since) = (0, None, 0, None);
-        Some(SignedDuration::ZERO)
     }
 
     pub fn poll_now(&mut self, row: i64, now: Timestamp) {

@@ -48,13 +48,7 @@ pub fn configured() -> (Account, PollPolicy) {
         std::fs::write(&file, CONFIGURATION).unwrap();
         let config = Config::load(&file, &Environment::default()).unwrap().config;
         let account = config.accounts[&AccountName::new("main")].clone();
-        let policy = PollPolicy {
-            cadence: config.cadence,
-            alerts: config.alerts,
-            first_poll: config.registration.first_poll,
-            subscribers: config.subscribers.into_values().collect(),
-        };
-        (account, policy)
+        (account, PollPolicy::of(&config))
     };
     CONFIG.get_or_init(read).clone()
 }

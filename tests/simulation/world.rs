@@ -184,7 +184,7 @@ impl World {
         if daemon.commit_at.is_some_and(ended) {
             self.commit(daemon)?;
         }
-        let batch = daemon.batch_since.map(|since| self.real(since + SignedDuration::from_secs(1)));
+        let batch = daemon.batch.due_at().map(|at| self.real(at));
         if ended(daemon.wake) || batch.is_some_and(ended) {
             daemon.poller_step(self)?;
         }
@@ -275,7 +275,7 @@ impl World {
                 continue;
             }
             let poll = daemon.polls.remove(&id).expect("it was in flight");
-            daemon.batch_since.get_or_insert(self.wall());
+            daemon.batch.touch(self.wall());
             self.log(|| {
                 let state = &label.poll_state;
                 format!("recorded {}: next {:?}, {:?}", label.key.id, state.next_poll_at, state.reason)

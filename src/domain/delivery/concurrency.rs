@@ -40,6 +40,11 @@ impl Concurrency {
         let retries = retries.min(left).min(self.max_retries());
         (first.min(self.free() - retries), retries)
     }
+
+    /// Returns the first attempts since the last retry after a [`Self::share`] was started.
+    pub fn in_a_row_after(&self, (first, retries): (usize, usize)) -> usize {
+        if retries > 0 { 0 } else { self.first_in_a_row + first }
+    }
 }
 
 #[cfg(test)]

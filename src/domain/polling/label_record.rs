@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::cadence::{self, Situation};
 use super::pace::Pace;
 use super::reason::PollReason;
-use super::schedule::ScheduleInput;
+use super::schedule::{LabelTexts, ScheduleInput};
 use crate::domain::digest::Digest;
 use crate::domain::label::{LabelKey, LabelState, Metadata};
 use crate::domain::messages::body::LabelFields;
@@ -204,6 +204,15 @@ impl LabelRecord {
                 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
         self.metadata.get("service").and_then(|service| service.as_str()).filter(is_code)
+    }
+
+    /// The texts of the label for the schedule.
+    pub fn texts(&self) -> LabelTexts<'_> {
+        LabelTexts {
+            id: &self.key.id,
+            carrier: self.poll_state.carrier_code.as_deref(),
+            service: self.service(),
+        }
     }
 
     /// Converts the label for the schedule. `alert_at`: when an alert may be due next.

@@ -13,6 +13,11 @@ use crate::domain::time::later;
 /// The length of the vendor's window.
 pub const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
+/// Returns the latest time at which requests counted in a `second` can have ended: its end, but not after `now`.
+pub fn ended_by(second: i64, now: Timestamp) -> Timestamp {
+    Timestamp::from_second(second.saturating_add(1)).map_or(now, |end| end.min(now))
+}
+
 /// Permits of one account.
 #[derive(Clone, Debug)]
 pub struct Quota {

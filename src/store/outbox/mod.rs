@@ -15,6 +15,7 @@ use sqlx::SqliteConnection;
 
 pub use super::records::{EndedAttempt, NewDelivery};
 pub use handover::Inbox;
+pub use read::PER_LANE;
 
 use super::bulk::Bulk;
 use super::health::{self, SubscriberHealths};

@@ -19,7 +19,7 @@ use crate::store::reschedule::{plan, progress};
 use crate::store::{Store, StoreError, at, json, to_u32};
 
 /// Deliveries read at once of a selected lane.
-const PER_LANE: usize = 3;
+pub const PER_LANE: usize = 3;
 
 struct PendingRow {
     delivery_key: i64,

@@ -242,12 +242,10 @@ impl Courier {
                 self.read_missing(now).await?;
                 let concurrency = self.concurrency(at_once, busy);
                 let free = concurrency.free();
-                let (first, retries) = concurrency.share(
-                    self.outbox.due_count(AttemptKind::First, now, free),
-                    self.outbox.due_count(AttemptKind::Retry, now, free),
-                );
-                self.first_in_a_row = if retries > 0 { 0 } else { self.first_in_a_row + first };
-                for (kind, count) in [(AttemptKind::Retry, retries), (AttemptKind::First, first)] {
+                let due = |kind| self.outbox.due_count(kind, now, free);
+                let share = concurrency.share(due(AttemptKind::First), due(AttemptKind::Retry));
+                self.first_in_a_row = concurrency.in_a_row_after(share);
+                for (kind, count) in [(AttemptKind::Retry, share.1), (AttemptKind::First, share.0)] {
                     for _ in 0..count {
                         let Some(delivery) = self.outbox.take(kind, now) else { break };
                         self.start(delivery, false, now);

@@ -9,17 +9,16 @@ use crate::domain::polling::freshness::Measurement;
 use crate::domain::polling::poll::UnchangedPlan;
 use crate::domain::polling::schedule::Entry;
 use crate::domain::time::later;
-use crate::store::polls::{PollBatch, UnchangedPoll};
-use crate::workers::account_access::AccountAccess;
+use crate::store::polls::{CarrierMeasurement, UnchangedPoll};
 
 /// Time after its first poll at which a batch is written.
 const MAX_AGE: SignedDuration = SignedDuration::from_secs(1);
 
 /// The next batch. It holds at most one poll per label.
 #[derive(Debug, Default)]
-pub(super) struct UnwrittenPolls {
+pub struct UnwrittenPolls {
     unchanged: HashMap<i64, UnchangedPoll>,
-    measurements: Vec<(Option<Arc<str>>, Measurement)>,
+    measurements: Vec<CarrierMeasurement>,
     /// End of the first poll of the batch.
     since: Option<Timestamp>,
 }
@@ -73,18 +72,12 @@ impl UnwrittenPolls {
         self.since.map(|since| later(since, MAX_AGE))
     }
 
-    /// Returns the batch to write; `None` if it is empty.
-    pub fn take(&mut self, access: &AccountAccess, now: Timestamp) -> Option<PollBatch> {
+    /// Returns the unchanged polls and the measurements to write; `None` if the batch is empty.
+    pub fn take(&mut self) -> Option<(Vec<UnchangedPoll>, Vec<CarrierMeasurement>)> {
         self.since.take()?;
         let mut unchanged: Vec<UnchangedPoll> = self.unchanged.drain().map(|(_, poll)| poll).collect();
         // Neighbouring rows share pages.
         unchanged.sort_unstable_by_key(|poll| poll.row);
-        Some(PollBatch {
-            account: access.account.name.clone(),
-            unchanged,
-            measurements: std::mem::take(&mut self.measurements),
-            usage: access.usage(),
-            now,
-        })
+        Some((unchanged, std::mem::take(&mut self.measurements)))
     }
 }

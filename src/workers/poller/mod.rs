@@ -9,7 +9,7 @@
 //! Crash points: after an unchanged answer and before its batch is written, the label is polled once more. After
 //! another answer and before its commit, the request is lost and the label is still due.
 
-mod batch;
+pub mod batch;
 mod one;
 
 use std::sync::Arc;
@@ -27,9 +27,10 @@ use crate::domain::polling::freshness;
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::poll::FirstPoll;
 use crate::domain::polling::rate_limiter::Demand;
-use crate::domain::polling::schedule::{LabelTexts, Place, Schedule};
+use crate::domain::polling::schedule::Schedule;
 use crate::domain::time::later;
 use crate::store::StoreError;
+use crate::store::polls::PollBatch;
 use crate::workers::account_access::{AccountAccess, RequestKind};
 use crate::workers::heartbeat::{Heartbeat, IDLE_INTERVAL};
 use crate::workers::in_flight::InFlight;
@@ -40,11 +41,9 @@ use one::{EndedPoll, LabelInFlight, PollerShared};
 /// Labels read at once when the schedule is loaded.
 const PAGE_SIZE: u32 = 500;
 /// Interval at which the demand of all labels is compared with the quota.
-const DEMAND_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
+pub const DEMAND_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 /// The longest wait for a carrier. The clock may have been ahead when its wait was planned.
-const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
-/// The number of labels that are searched for a suitable probe.
-const MAX_CANDIDATES: usize = 64;
+pub const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
 
 /// Configuration of a poller.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,10 +158,18 @@ impl Poller {
     /// Writes the batch, after the one that is being written.
     async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.writing.drain().await?;
-        match self.batch.take(&self.shared.access, now) {
+        match self.take_batch(now) {
             Some(batch) => self.shared.access.store.flush(batch).await,
             None => Ok(()),
         }
+    }
+
+    /// Returns the batch to write; `None` if it is empty.
+    fn take_batch(&mut self, now: Timestamp) -> Option<PollBatch> {
+        let (unchanged, measurements) = self.batch.take()?;
+        let access = &self.shared.access;
+        let account = access.account.name.clone();
+        Some(PollBatch { account, unchanged, measurements, usage: access.usage(), now })
     }
 
     /// Applies what has changed outside, writes the batch if it is due, and starts polls. Returns when to call again.
@@ -203,7 +210,12 @@ impl Poller {
         let probing = access.probing();
         let limit = if probing { 1 } else { access.account.max_in_flight as usize };
         while self.in_flight.len() < limit {
-            let Some(place) = self.take_next(probing, now) else {
+            let next = if probing {
+                self.schedule.pop_probe(access.status_changed_by(), now)
+            } else {
+                self.schedule.pop(now)
+            };
+            let Some(place) = next else {
                 if self.in_flight.is_empty() {
                     access.end_catching_up();
                 }
@@ -235,33 +247,6 @@ impl Poller {
             );
         }
         Ok(None)
-    }
-
-    /// Takes the next label. The best probe is a label whose last poll succeeded and that was not refused, because a
-    /// label that fails by itself proves nothing.
-    fn take_next(&mut self, probing: bool, now: Timestamp) -> Option<Place> {
-        let status_changed_by = self.shared.access.status_changed_by();
-        let unfit = |schedule: &Schedule, place| {
-            let entry = schedule.entry(place);
-            entry.is_failing() || Some(entry.row) == status_changed_by
-        };
-        let first = self.schedule.pop(now)?;
-        if !probing || !unfit(&self.schedule, first) {
-            return Some(first);
-        }
-        let mut passed = vec![first];
-        let mut found = None;
-        while passed.len() < MAX_CANDIDATES {
-            let Some(place) = self.schedule.pop(now) else { break };
-            if !unfit(&self.schedule, place) {
-                found = Some(place);
-                break;
-            }
-            passed.push(place);
-        }
-        let place = found.unwrap_or_else(|| passed.remove(0));
-        passed.into_iter().for_each(|place| self.schedule.end(place));
-        Some(place)
     }
 
     /// Applies a poll that has ended.
@@ -300,12 +285,7 @@ impl Poller {
     /// Adds the label to the schedule, replaces it there, or removes it, by its row in the database.
     fn put(&mut self, label: &LabelRecord, now: Timestamp) {
         let alert_at = self.alerts.due_at(&label.poll_state, label);
-        let names = LabelTexts {
-            id: &label.key.id,
-            carrier: label.poll_state.carrier_code.as_deref(),
-            service: label.service(),
-        };
-        if !self.schedule.put(&label.schedule_input(alert_at), names, now) {
+        if !self.schedule.put(&label.schedule_input(alert_at), label.texts(), now) {
             tracing::error!(label_id = %label.key.id, "more labels than an account can hold: the label is not polled");
         }
     }
@@ -316,7 +296,7 @@ impl Poller {
         if at > now || !self.writing.is_empty() {
             return Some(at.max(now)).filter(|_| self.writing.is_empty());
         }
-        let batch = self.batch.take(&self.shared.access, now)?;
+        let batch = self.take_batch(now)?;
         let store = self.shared.access.store.clone();
         self.writing.start(0, (), async move { store.flush(batch).await });
         None
@@ -329,13 +309,7 @@ impl Poller {
             return;
         }
         self.compared_at = Some(now);
-        let demand = Demand {
-            labels: self.schedule.len(),
-            rate: self.schedule.demand(),
-            due: self.schedule.due_count(now),
-            first_polls: self.schedule.first_poll_count(),
-        };
-        access.set_demand(demand, now);
+        access.set_demand(Demand::of(&self.schedule, now), now);
         access.set_next_due(self.schedule.next_due());
     }
 

@@ -89,7 +89,7 @@ impl Label {
             cadence: &config.cadence,
             rates: &LearnedRates::default(),
             first_poll: config.registration.first_poll,
-            alerts: &config.silence,
+            alerts: &config.alerts,
             subscribers: &subscribers,
             resource_url: "https://api.example/v2/labels/se-1/track",
             outage: false,

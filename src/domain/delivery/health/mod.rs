@@ -7,6 +7,8 @@
 //! Messages that a receiver never accepts do not make the subscriber fail. Only failures in a row over several messages
 //! do. Failures of a message do not count if the subscriber accepted other messages since its first failure.
 
+mod change;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +18,8 @@ use crate::domain::delivery::outcome::{
     Attempt, AttemptDecision, LONGEST_RETRY_AFTER, Outcome, RetryProgress, SLOWEST_PROBE,
 };
 use crate::domain::time::{SHORTAGE_PAUSE, after, later};
+
+pub use change::HealthChange;
 
 /// State of a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -102,17 +106,6 @@ pub struct Health {
     pub last_success_at: Option<Timestamp>,
     pub last_failure_at: Option<Timestamp>,
     pub last_failure: Option<String>,
-}
-
-/// Change of health that is announced and makes the backlog due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HealthChange {
-    /// A failing episode begins: `system.subscriber.failing`.
-    Failing,
-    /// The receiver answered 410 during an episode.
-    Paused,
-    /// The episode ends: `system.subscriber.recovered`.
-    Recovered,
 }
 
 /// Attempts that are allowed now.
@@ -247,9 +240,13 @@ impl Health {
         true
     }
 
-    /// Makes the next probe due at `now`.
-    pub fn hasten(&mut self, now: Timestamp) {
+    /// Ends a pause by hand: cancels the `Retry-After` and makes the next probe due. Returns whether the subscriber was
+    /// paused, and the end of the `Retry-After`.
+    pub fn resume_by_hand(&mut self, now: Timestamp) -> (bool, Option<Timestamp>) {
+        let held = self.held_until.take().filter(|until| *until > now);
+        let was_paused = self.resume(now);
         self.probe_at = self.probe_at.map(|at| at.min(now));
+        (was_paused, held)
     }
 
     /// Sets the digest of the URL; returns whether the URL changed. Another URL is another receiver, without failures

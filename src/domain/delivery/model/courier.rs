@@ -81,7 +81,7 @@ impl Simulation {
                     "{due:?}, but {first:?}"
                 );
                 let share = concurrency.share(due.0, due.1);
-                self.first_in_a_row = if share.1 > 0 { 0 } else { self.first_in_a_row + share.0 };
+                self.first_in_a_row = concurrency.in_a_row_after(share);
                 self.take(AttemptKind::Retry, &retries, share.1, None);
                 self.take(AttemptKind::First, &first, share.0, None);
             }

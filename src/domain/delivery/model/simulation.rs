@@ -11,7 +11,7 @@ use crate::domain::delivery::health::{FinishedAttempt, Health, HealthChange, Hea
 use crate::domain::delivery::outbox::{
     LoadedDeliveries, MemoryLimit, MessageContent, NotLoaded, Outbox, PendingDelivery,
 };
-use crate::domain::delivery::outcome::{AfterAttempt, Attempt, DeliverySchedule, HastenedBy, Outcome};
+use crate::domain::delivery::outcome::{AfterAttempt, Attempt, DeliverySchedule, Outcome};
 use crate::domain::messages::subscriber::Format;
 
 pub(super) fn at(seconds: i64) -> Timestamp {
@@ -156,10 +156,7 @@ impl Simulation {
             Action::Pause => drop(self.health.pause(now)),
             Action::Resume => {
                 self.health.resume(now);
-                self.reschedule(|_, schedule| {
-                    schedule.overrule_retry_after();
-                    schedule.hasten(HastenedBy::Resume, now);
-                });
+                self.reschedule(|_, schedule| schedule.resume(now));
             }
             Action::Move(to) => {
                 // The attempts to the former URL have ended by then.
@@ -167,10 +164,7 @@ impl Simulation {
                     self.finish(ended);
                 }
                 if self.health.set_url(&to.to_string(), now) {
-                    self.reschedule(|_, schedule| {
-                        schedule.forget_receiver();
-                        schedule.hasten(HastenedBy::UrlChanged, now);
-                    });
+                    self.reschedule(|_, schedule| schedule.follow_url(now));
                 }
             }
             Action::Kill => {
@@ -196,7 +190,7 @@ impl Simulation {
         self.outbox[..message].iter().any(|other| other.lane == lane && other.state == State::Pending)
     }
 
-    fn reschedule(&mut self, change: impl Fn(usize, &mut DeliverySchedule)) {
+    fn reschedule(&mut self, change: impl Fn(usize, &mut DeliverySchedule) -> bool) {
         for (message, delivery) in self.outbox.iter_mut().enumerate() {
             change(message, &mut delivery.schedule);
         }
@@ -305,15 +299,7 @@ impl Simulation {
         self.memory.finish((self.outbox[message].lane as i64, place, place), pending);
         self.episodes += usize::from(change == Some(HealthChange::Failing));
         if let Some(change) = change {
-            let by = match change {
-                HealthChange::Recovered => HastenedBy::Recovery,
-                HealthChange::Failing | HealthChange::Paused => HastenedBy::Failing,
-            };
-            self.reschedule(|other, schedule| {
-                if other != message {
-                    schedule.hasten(by, at(now));
-                }
-            });
+            self.reschedule(|other, schedule| other != message && schedule.hasten(change.hastens(), at(now)));
         }
     }
 

@@ -79,15 +79,19 @@ impl DeliverySchedule {
         *self != before
     }
 
-    /// Drops the `Retry-After`; returns whether there was one.
-    pub fn overrule_retry_after(&mut self) -> bool {
-        self.asked_until.take().is_some()
+    /// Makes a delivery of a subscriber that is resumed by hand due, regardless of its `Retry-After`; returns whether
+    /// anything changed.
+    pub fn resume(&mut self, now: Timestamp) -> bool {
+        let overruled = self.asked_until.take().is_some();
+        self.hasten(HastenedBy::Resume, now) || overruled
     }
 
-    /// Drops failures and `Retry-After` of the former receiver; returns whether anything changed.
-    pub fn forget_receiver(&mut self) -> bool {
-        let before = std::mem::take(&mut self.progress);
-        self.overrule_retry_after() | (before != RetryProgress::default())
+    /// Makes a delivery of a subscriber with a new URL due, regardless of failures and `Retry-After` of the former
+    /// receiver; returns whether anything changed.
+    pub fn follow_url(&mut self, now: Timestamp) -> bool {
+        let before = *self;
+        (self.progress, self.asked_until) = (RetryProgress::default(), None);
+        self.hasten(HastenedBy::UrlChanged, now) || *self != before
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::domain::messages::MessageType;
 use crate::domain::time::{SHORTAGE_PAUSE, after, later, signed};
 use crate::domain::tracking::reading::Reading;
 
@@ -122,6 +123,17 @@ pub enum AccountChange {
     CameBack,
 }
 
+impl AccountChange {
+    /// Returns the type of the message about the change; `None`: subscribers are not told.
+    pub fn message_type(self) -> Option<MessageType> {
+        match self {
+            Self::Refused => Some(MessageType::AccountUnauthorized),
+            Self::Accepted => Some(MessageType::AccountRecovered),
+            Self::WentDown | Self::CameBack => None,
+        }
+    }
+}
+
 /// Failures in a row that make an outage, if all labels of the account are among them.
 const OUTAGE_FAILURES: u32 = 5;
 /// Number of labels from which on an outage is detected. With fewer, the backoff of each label is enough.
@@ -175,6 +187,23 @@ impl AccountState {
                 .flatten()
         {
             *at = later(*at, by);
+        }
+        self.shorten_waits(now);
+    }
+
+    /// Continues the waits of the last run. Its last request was counted at `last_request_at`, its last 429 came at
+    /// `throttled_at`. If the clock is behind both, the rest of the wait for `Retry-After` counts from `now`.
+    pub fn continue_at(
+        &mut self,
+        last_request_at: Option<Timestamp>,
+        throttled_at: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        let ended_at = last_request_at.max(throttled_at).filter(|at| *at > now);
+        if let (Some(until), Some(ended_at)) = (&mut self.throttled_until, ended_at)
+            && throttled_at.is_none_or(|at| at > now)
+        {
+            *until = later(now, until.duration_since(ended_at));
         }
         self.shorten_waits(now);
     }

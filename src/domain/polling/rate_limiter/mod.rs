@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::budget::{Budget, Month};
 use super::pace;
 use super::quota::{Quota, Spacing};
+use super::schedule::Schedule;
 use crate::domain::polling::account_status::{ALL_LABELS, AccountChange, AccountSignal, AccountState};
 use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::time::{earlier, later};
@@ -106,6 +107,17 @@ pub struct Demand {
     /// Number of due labels, and number of due labels without a plan: new ones, and ones requested by hand.
     pub due: usize,
     pub first_polls: usize,
+}
+
+impl Demand {
+    pub fn of(schedule: &Schedule, now: Timestamp) -> Self {
+        Self {
+            labels: schedule.len(),
+            rate: schedule.demand(),
+            due: schedule.due_count(now),
+            first_polls: schedule.first_poll_count(),
+        }
+    }
 }
 
 /// Requests are reserved in steps of the limit divided by this, at least one (contract 4.2).

@@ -24,6 +24,9 @@ pub use queues::{MAX_LABELS, NEWEST_EVERY, OLDEST_EVERY, Queues};
 /// The place of a label in the schedule.
 pub type Place = u32;
 
+/// Number of labels that are searched for a suitable probe.
+const MAX_CANDIDATES: usize = 64;
+
 /// The text fields of a label.
 #[derive(Clone, Copy, Debug)]
 pub struct LabelTexts<'a> {
@@ -150,6 +153,26 @@ impl Schedule {
         entry.set(IN_FLIGHT, true);
         self.in_flight += 1;
         Some(place)
+    }
+
+    /// As [`Self::pop`], for the probe of an account that is not ok. The best probe is a label whose last poll succeeded
+    /// and that is not `refused`, the row that changed the account's status: a label that fails by itself proves
+    /// nothing.
+    pub fn pop_probe(&mut self, refused: Option<i64>, now: Timestamp) -> Option<Place> {
+        let mut passed = Vec::new();
+        let mut found = None;
+        while found.is_none() && passed.len() < MAX_CANDIDATES {
+            let Some(place) = self.pop(now) else { break };
+            let entry = self.entry(place);
+            if entry.is_failing() || Some(entry.row) == refused {
+                passed.push(place);
+            } else {
+                found = Some(place);
+            }
+        }
+        let probe = found.or(passed.first().copied());
+        passed.into_iter().filter(|place| Some(*place) != probe).for_each(|place| self.end(place));
+        probe
     }
 
     pub fn entry(&self, place: Place) -> &Entry {
