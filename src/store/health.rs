@@ -186,14 +186,16 @@ struct Success {
 }
 
 impl SubscriberHealths {
-    /// Reads a subscriber's health from its row; another process may have changed it.
+    /// Reads a subscriber's health from its row; another process may have changed it. An unwritten success after `now`
+    /// came before the clock was set back.
     pub async fn read(
         &self,
         tx: &mut SqliteConnection,
         subscriber: &SubscriberName,
+        now: Timestamp,
     ) -> Result<Health, sqlx::Error> {
         let mut health = read(tx, subscriber).await?.unwrap_or_default();
-        let last = self.successes.get(subscriber).map(|success| success.last);
+        let last = self.successes.get(subscriber).map(|success| success.last).filter(|last| *last <= now);
         health.last_success_at = health.last_success_at.max(last);
         Ok(health)
     }

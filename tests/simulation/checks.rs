@@ -24,6 +24,8 @@ pub struct Checks {
     /// Real time until which each label must be polled.
     promised: BTreeMap<i64, Timestamp>,
     waits: BTreeMap<i64, SignedDuration>,
+    /// Whether the clock was set back since the last step of the poller.
+    set_back: bool,
     /// Last real time at which something held up all polls.
     disturbed_until: Option<Timestamp>,
     disturbed: bool,
@@ -78,11 +80,21 @@ impl Checks {
     /// The wall clock jumped: due times are at most one wait away.
     pub fn jumped(&mut self, seconds: i32, now: Timestamp) {
         self.held.clear();
-        if seconds < 0 {
-            for (row, at) in &mut self.promised {
-                *at = (*at).max(now + self.waits[row]);
-            }
+        self.set_back |= seconds < 0;
+        self.pull_in(now);
+    }
+
+    /// After the clock was set back, each label is due within its wait, at the latest from the next step of the poller.
+    fn pull_in(&mut self, now: Timestamp) {
+        for (row, at) in self.promised.iter_mut().filter(|_| self.set_back) {
+            *at = (*at).max(now + self.waits[row]);
         }
+    }
+
+    /// The poller has applied that the clock was set back.
+    pub fn pulled_in(&mut self, now: Timestamp) {
+        self.pull_in(now);
+        self.set_back = false;
     }
 
     /// A subscriber was resumed or moved: its `Retry-After` is void.

@@ -174,6 +174,7 @@ impl Daemon {
             daemon.schedule.hold(carrier, (*until).min(later(now, LONGEST_HOLD)));
         }
         world.commit_now(|db| db.pull_in_labels(now))?;
+        world.checks.pulled_in(world.now);
         for label in world.db.labels.values() {
             daemon.put(world, label, now);
         }

@@ -39,9 +39,7 @@ impl World {
                 self.wake_poller();
             }
             Action::Register { label } => {
-                if let Some(wait) = self.db.register_label(*label as i64 + 1, wall) {
-                    self.checks.promise(*label as i64 + 1, self.now, wait);
-                }
+                self.register(*label as i64 + 1);
                 self.wake_poller();
             }
             Action::PollNow { label } => {
@@ -65,6 +63,12 @@ impl World {
                 self.wake_courier(&name(subscriber));
             }
             Action::Resume { subscriber } => self.resume(&name(subscriber)),
+        }
+    }
+
+    fn register(&mut self, row: i64) {
+        if let Some(wait) = self.db.register_label(row, self.wall()) {
+            self.checks.promise(row, self.now, wait);
         }
     }
 
@@ -140,7 +144,7 @@ impl World {
         self.slow_store.1 = self.now;
         let now = self.wall();
         for row in 1..=self.api.ids.len() as i64 {
-            self.db.register_label(row, now);
+            self.register(row);
             self.db.poll_now(row, now);
         }
         self.checks.calm_since(self.now);

@@ -27,6 +27,7 @@ impl Daemon {
             self.schedule.set_back(by, now);
             self.batch.set_back(now);
             world.commit_now(|db| db.pull_in_labels(now))?;
+            world.checks.pulled_in(world.now);
         }
         if std::mem::take(&mut self.came_back) {
             self.schedule.make_failing_due(now);

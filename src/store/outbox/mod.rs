@@ -97,7 +97,7 @@ pub(super) async fn settle(
     for (index, attempt) in ended.iter().enumerate() {
         let name = &attempt.subscriber.name;
         if !judged.contains_key(name) {
-            let health = healths.read(tx, name).await?;
+            let health = healths.read(tx, name, attempt.settled_at).await?;
             judged.insert(name, (health.clone(), health));
         }
         let (_, health) = judged.get_mut(name).expect("it was inserted");

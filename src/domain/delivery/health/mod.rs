@@ -162,12 +162,19 @@ impl Health {
         let nearer = |at: Timestamp| ahead.map_or(at, |ahead| later(at, -ahead));
         self.probe_at = self.probe_at.map(|at| nearer(at).min(after(now, probe_wait(self.probes))));
         self.held_until = self.held_until.map(|at| nearer(at).min(after(now, LONGEST_RETRY_AFTER)));
-        for at in
-            [&mut self.last_failure_at, &mut self.last_success_at, &mut self.gone_at].into_iter().flatten()
-        {
+        self.pull_in_success(now);
+        for at in [&mut self.last_failure_at, &mut self.gone_at].into_iter().flatten() {
             *at = (*at).min(now);
         }
         before != (self.probe_at, self.held_until)
+    }
+
+    /// Moves a success in the future, before the clock was set back, to before `now`. So it does not seem to follow a
+    /// failure that is moved to `now`.
+    fn pull_in_success(&mut self, now: Timestamp) {
+        if let Some(at) = self.last_success_at.as_mut().filter(|at| **at > now) {
+            *at = later(now, SignedDuration::from_millis(-1));
+        }
     }
 
     /// How far the last failure is in the future, because the clock was set back since.
@@ -190,6 +197,7 @@ impl Health {
                 None,
             );
         }
+        self.pull_in_success(now);
         let was_ok = self.state == HealthState::Ok;
         let last_success_at = self.last_success_at;
         let change = if attempt.outcome.is_accepted() {

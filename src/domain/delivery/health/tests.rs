@@ -2,7 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::delivery::outcome::AfterAttempt;
+use crate::domain::delivery::outcome::{AfterAttempt, DeliverySchedule};
 
 const SCHEDULE: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(300), Duration::from_secs(1800)];
 const OK: Outcome = Outcome::Accepted { status: 200 };
@@ -164,6 +164,27 @@ fn messages_accepted_before_the_first_failure_do_not_make_a_message_dead() {
     change_after(&mut health, OK, 2, 5000);
     let dead = health.record(&ended(&attempt(DOWN, None), 1, again.progress, false), at(5800)).0;
     assert_eq!(dead.next, AfterAttempt::Dead);
+}
+
+#[test]
+fn a_clock_set_back_before_the_last_success_makes_no_message_dead() {
+    for shortens_first in [true, false] {
+        let mut health = Health::default();
+        change_after(&mut health, OK, 9, 100);
+        let failed = attempt(DOWN, None);
+        let mut schedule = DeliverySchedule::first(at(200));
+        if shortens_first {
+            schedule.progress = RetryProgress::default().failed(at(200));
+            schedule.shorten_waits(Some(SignedDuration::from_secs(150)), at(50));
+            health.shorten_waits(at(50));
+        }
+        for number in 0..6 {
+            let now = at(51 + 10_000 * number);
+            let (decision, _) = health.record(&ended(&failed, 1, schedule.progress, false), now);
+            assert!(matches!(decision.next, AfterAttempt::Retry(_)), "{number}: {decision:?}");
+            schedule.progress = decision.progress;
+        }
+    }
 }
 
 #[test]
