@@ -82,7 +82,13 @@ impl Change {
             Self::Added(event) => std::slice::from_ref(event),
             Self::Revised(events) | Self::Retracted(events) => events,
             Self::OutForDelivery(event) | Self::Exception(event) | Self::Delivered(event) => event.as_slice(),
-            _ => &[],
+            Self::Estimate { .. }
+            | Self::Status { .. }
+            | Self::Reopened { .. }
+            | Self::Stalled { .. }
+            | Self::Late { .. }
+            | Self::Expired { .. }
+            | Self::Unavailable { .. } => &[],
         }
     }
 
