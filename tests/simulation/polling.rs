@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use trackpost::domain::clock::set_back_by;
 use trackpost::domain::polling::account_status::AccountChange;
+use trackpost::domain::polling::label_record::LabelRecord;
 use trackpost::domain::polling::learning::LearnedRates;
 use trackpost::domain::polling::poll::{self, PollContext, UnchangedPlan};
 use trackpost::domain::polling::rate_limiter::{Demand, Denied, RequestKind};
@@ -21,7 +22,7 @@ impl Daemon {
     pub fn poller_step(&mut self, world: &mut World) -> Result<(), Crash> {
         let now = world.wall();
         if self.version != world.db.registry {
-            self.take_changes(world);
+            self.take_changes(world)?;
         }
         if let Some(by) = set_back_by(self.stepped_at.replace(now), now) {
             self.schedule.set_back(by, now);
@@ -43,13 +44,16 @@ impl Daemon {
         Ok(())
     }
 
-    pub fn take_changes(&mut self, world: &World) {
-        let now = world.wall();
-        let known = self.version;
-        for label in world.db.labels.values().filter(|label| label.version > known) {
-            self.put(world, label, now);
+    pub fn take_changes(&mut self, world: &mut World) -> Result<(), Crash> {
+        let (now, known) = (world.wall(), self.version);
+        let changed = |label: &&LabelRecord| label.version > known;
+        let labels: Vec<_> = world.db.labels.values().filter(changed).cloned().collect();
+        if labels.iter().any(|label| label.poll_state.is_due_too_late(now)) {
+            world.commit_now(|db| db.pull_in_labels(now))?;
         }
+        labels.iter().for_each(|label| self.put(world, label, now));
         self.version = world.db.registry;
+        Ok(())
     }
 
     fn write_batch(&mut self, world: &mut World) {
@@ -193,7 +197,6 @@ impl Daemon {
         let poll = self.polls.remove(&id).expect("it is in flight");
         self.batch.touch(world.wall());
         self.schedule.end(poll.place);
-        self.take_changes(world);
         self.wake = world.now;
     }
 }

@@ -344,11 +344,17 @@ impl Poller {
             }
         }
         let page = store.scheduled_labels(account, after, PAGE_SIZE).await?;
-        if page.labels.iter().any(|label| label.poll_state.is_due_too_late(now)) {
-            store.pull_in_labels(account, now).await?;
-        }
         self.loaded_to = page.last_row;
-        page.labels.iter().for_each(|label| self.put(label, now));
+        self.put_all(&page.labels, now).await
+    }
+
+    /// Puts labels of the database into the schedule. A due time from before the clock was set back is corrected in both.
+    async fn put_all(&mut self, labels: &[LabelRecord], now: Timestamp) -> Result<(), StoreError> {
+        let access = &self.shared.access;
+        if labels.iter().any(|label| label.poll_state.is_due_too_late(now)) {
+            access.store.pull_in_labels(&access.account.name, now).await?;
+        }
+        labels.iter().for_each(|label| self.put(label, now));
         Ok(())
     }
 
@@ -358,7 +364,7 @@ impl Poller {
         let access = Arc::clone(&self.shared.access);
         loop {
             let changed = access.store.changed_labels(&access.account.name, version, PAGE_SIZE).await?;
-            changed.labels.iter().for_each(|label| self.put(label, now));
+            self.put_all(&changed.labels, now).await?;
             version = changed.version;
             self.version = Some(version);
             if !changed.more {
