@@ -31,7 +31,7 @@ struct List {
     reversed: bool,
     spelled: bool,
     /// Revisions of events, by their number from the oldest.
-    revised: BTreeMap<usize, u32>,
+    revised: BTreeMap<usize, usize>,
 }
 
 pub struct Api {
@@ -175,7 +175,8 @@ impl List {
         for (place, mut event) in all.into_iter().enumerate() {
             let number = count - 1 - place;
             if let Some(revision) = revised.get(&number) {
-                event["company_name"] = format!("Hub {revision}").into();
+                // Each text extends the last one, because a place that contradicts the last one is another event.
+                event["company_name"] = format!("Hub{}", " 1".repeat(*revision)).into();
             }
             if *spelled {
                 let fields = event.as_object_mut().expect("an event is an object");
