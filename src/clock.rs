@@ -139,7 +139,7 @@ fn read() -> (Instant, Timestamp, Duration) {
 }
 
 /// Returns the digest of the machine's name and id. The id itself should not leave the machine (machine-id(5)). Containers
-/// often have no id: then the id of the kernel's boot proves as much.
+/// often have no machine id; then the boot id of the kernel is used.
 fn machine() -> Option<Digest> {
     let id = first_id(["/etc/machine-id", "/proc/sys/kernel/random/boot_id"])?;
     let name = uname().nodename().to_string_lossy().into_owned();
@@ -171,8 +171,8 @@ fn log_jump(jump: Jump) {
         jump_s = jump.by().as_secs(),
         from = %whole_ms(jump.from),
         to = %whole_ms(jump.to),
-        "{}: a wait ends at its time, at the latest after its planned length; the limit of requests holds in real time, \
-         and no label expires because of the jump",
+        "{}: waits are never longer than planned, the limit of requests still holds, and no label expires because of the \
+         jump",
         in_words(jump)
     );
 }

@@ -54,7 +54,8 @@ impl Fault {
 /// personal.
 pub fn rows_left_out(faults: &[Fault], count: usize) -> Option<String> {
     let Fault { place, key, problem, .. } = faults.first()?;
-    Some(format!("{count}; the first is {place}: {key}: {problem}; trackpost check lists all"))
+    let rows = if count == 1 { "row" } else { "rows" };
+    Some(format!("{count} {rows}; the first: {place}: {key}: {problem}; trackpost check lists all"))
 }
 
 impl fmt::Display for Fault {

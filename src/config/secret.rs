@@ -20,7 +20,7 @@ use crate::domain::secret::Hidden;
 pub(super) struct Secret(String);
 
 /// A secret of one word, such as an API key. White space, invisible characters and paired quotes around it are removed
-/// with a warning; within it they are a fault.
+/// with a warning; within it they are a fault, and so are commas and semicolons.
 #[derive(Deserialize)]
 pub(super) struct Token(String);
 
@@ -165,7 +165,7 @@ fn word(at: &At<'_>, text: &str) -> Result<String, Wrong> {
             ';' => "a semicolon".to_owned(),
             other => format!("the character U+{:04X}", u32::from(other)),
         };
-        let hint = "the secret must be one word of plain text: copy all of it and nothing else";
+        let hint = "the secret must be one word of plain text, without quotation marks, commas and semicolons: copy all of it and nothing else";
         return Err(Wrong::new(format!("contains {found} at character {position}"), hint));
     }
     if token != text {

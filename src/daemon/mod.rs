@@ -301,7 +301,7 @@ impl Daemon {
         if faults.is_empty() {
             systemd::alive();
         } else {
-            error!("the watchdog is not fed: {}", faults.join("; "));
+            error!(?faults, "the watchdog is not fed: {}", faults.join("; "));
         }
     }
 

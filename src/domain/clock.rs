@@ -111,7 +111,8 @@ impl ClockRecord {
     }
 }
 
-/// Returns the whole seconds by which counted requests are moved with a jump: rounded up, so that none looks older.
+/// Returns the seconds by which counted requests are moved with a jump: the next larger whole second, so that none looks
+/// older than it is.
 pub fn seconds_of(jump: SignedDuration) -> i64 {
     i64::try_from(jump.as_millis().div_euclid(1000) + 1).unwrap_or_default()
 }

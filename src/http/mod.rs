@@ -70,7 +70,7 @@ pub struct Sources {
     pub jwks: watch::Receiver<Arc<str>>,
 }
 
-/// Returns the faults that a restart mends; empty if healthy.
+/// Returns the faults that a restart may fix; empty if healthy.
 pub async fn faults(store: &Store, heartbeats: &Heartbeats) -> Vec<String> {
     let silent = heartbeats.silent(clock::now(), MAX_SILENCE).into_iter();
     let mut faults: Vec<String> =

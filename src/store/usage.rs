@@ -220,7 +220,7 @@ impl Store {
     }
 }
 
-/// Stored value of an unlimited ratio.
+/// The ratio that is stored if there is no limit.
 pub(super) const UNLIMITED: f64 = 1e9;
 
 /// Converts a column of thousandths.

@@ -77,7 +77,7 @@ async fn health_lists_what_is_degraded_and_stays_200() {
     assert!(degraded.iter().all(|degraded| degraded["detail"].is_string()));
     assert!(degraded[..4].iter().all(|degraded| degraded["since"].is_string()));
     let rows = degraded[4]["detail"].as_str().unwrap();
-    assert!(rows.starts_with("1; the first is ") && rows.contains("rows.txt: row 2: "), "{last}");
+    assert!(rows.starts_with("1 row; the first: ") && rows.contains("rows.txt: row 2: "), "{last}");
 
     let mut status = Value::Null;
     // The daemon passes on every four seconds what only its process knows.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use crate::clock;
+use crate::clock::{self, StepClock};
 use crate::config::Config;
 use crate::domain::clock::set_back_by;
 use crate::domain::messages::subscriber::Subscriber;
@@ -27,7 +27,7 @@ use crate::domain::polling::freshness;
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::poll::FirstPoll;
 use crate::domain::polling::rate_limiter::Demand;
-use crate::domain::polling::schedule::Schedule;
+use crate::domain::polling::schedule::{MAX_LABELS, Schedule};
 use crate::domain::time::later;
 use crate::store::StoreError;
 use crate::store::polls::PollBatch;
@@ -286,7 +286,7 @@ impl Poller {
     fn put(&mut self, label: &LabelRecord, now: Timestamp) {
         let alert_at = self.alerts.due_at(&label.poll_state, label);
         if !self.schedule.put(&label.schedule_input(alert_at), label.texts(), now) {
-            tracing::error!(label_id = %label.key.id, "more labels than an account can hold: the label is not polled");
+            tracing::error!(label_id = %label.key.id, "an account can hold {MAX_LABELS} labels: the label is not polled");
         }
     }
 
@@ -362,9 +362,11 @@ impl Poller {
     async fn apply_registry_changes(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let Some(mut version) = self.version else { return Ok(()) };
         let access = Arc::clone(&self.shared.access);
+        // Labels that are registered while the pages are read are not due too late.
+        let running = StepClock::since(now);
         loop {
             let changed = access.store.changed_labels(&access.account.name, version, PAGE_SIZE).await?;
-            self.put_all(&changed.labels, now).await?;
+            self.put_all(&changed.labels, running.now()).await?;
             version = changed.version;
             self.version = Some(version);
             if !changed.more {

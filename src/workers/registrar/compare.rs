@@ -42,7 +42,7 @@ impl MissingLabels {
     pub(super) fn wake(&mut self, gaps: &Gaps, now: Timestamp) -> Option<Timestamp> {
         // The clock may have been set back.
         self.0.iter_mut().for_each(|(_, since)| *since = now.min(*since));
-        self.0.iter().map(|(_, since)| long_enough(*since, gaps, now)).min()
+        self.0.iter().map(|(_, since)| retire_at(*since, gaps, now)).min()
     }
 
     /// Replaces the missing labels by `gone` (sorted). Returns the labels that have been missing for long enough, and
@@ -52,23 +52,19 @@ impl MissingLabels {
         let (mut retire, mut fresh) = (Vec::new(), 0);
         for label in gone {
             let since = match before.binary_search_by_key(&label, |(label, _)| *label) {
-                Ok(at) => before[at].1,
+                Ok(at) => before[at].1.min(now),
                 Err(_) => {
                     fresh += 1;
                     now
                 }
             };
-            if long_enough(since, gaps, now) <= now {
-                retire.push(label)
-            } else {
-                self.0.push((label, since))
-            }
+            if retire_at(since, gaps, now) <= now { retire.push(label) } else { self.0.push((label, since)) }
         }
         (retire, fresh)
     }
 }
 
-fn long_enough(since: Timestamp, gaps: &Gaps, now: Timestamp) -> Timestamp {
+fn retire_at(since: Timestamp, gaps: &Gaps, now: Timestamp) -> Timestamp {
     later(gaps.moved(since, now), RETIRE_AFTER)
 }
 

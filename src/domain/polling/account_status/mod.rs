@@ -192,7 +192,8 @@ impl AccountState {
     }
 
     /// Continues the waits of the last run. Its last request was counted at `last_request_at`, its last 429 came at
-    /// `throttled_at`. If the clock is behind both, the rest of the wait for `Retry-After` counts from `now`.
+    /// `throttled_at`. If the clock is behind the last 429 (without one: behind the last
+    /// request), the rest of the wait for `Retry-After` counts from `now`.
     pub fn continue_at(
         &mut self,
         last_request_at: Option<Timestamp>,
