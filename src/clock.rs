@@ -61,7 +61,7 @@ pub fn continue_last_run(mut last: ClockRecord) -> SignedDuration {
     match between {
         BetweenRuns::Nothing => {}
         BetweenRuns::Jumped(jump) => {
-            warn!(last_run_at = %ended_at, now = %whole_ms(jump.to), "{} since the last run", in_words(jump));
+            warn!(last_run_at = %ended_at, now = %whole_ms(jump.to), "{} since the last run", jump_in_words(jump));
         }
         BetweenRuns::Away(away) => {
             warn!(last_run_at = %ended_at, "trackpost did not run for {}, or the clock jumped forward", rounded(away))
@@ -173,12 +173,12 @@ fn log_jump(jump: Jump) {
         to = %whole_ms(jump.to),
         "{}: waits are never longer than planned, the limit of requests still holds, and no label expires because of the \
          jump",
-        in_words(jump)
+        jump_in_words(jump)
     );
 }
 
 /// Describes a jump: `the clock jumped back by 1h`.
-pub fn in_words(jump: Jump) -> String {
+pub fn jump_in_words(jump: Jump) -> String {
     let direction = if jump.by().is_negative() { "back" } else { "forward" };
     format!("the clock jumped {direction} by {}", rounded(jump.by().abs()))
 }

@@ -26,7 +26,7 @@
 //! | [`shipstation`], [`webhook`] | HTTP client for the API, HTTP client for receivers |
 //! | [`config`] | TOML text in, validated domain types out |
 //! | [`workers`] | poller, discoverer, courier, registrar, janitor: a loop around a step |
-//! | [`metrics`], [`notices`], [`shortage`] | what this process knows of itself: counts and durations, degradations, shortages of the machine |
+//! | [`metrics`], [`notices`], [`shortage`] | state of this process: counts and durations, degradations, shortages of the machine |
 //! | [`explanation`] | why a poll or a delivery is due when it is, in words |
 //! | [`http`] | health, status page, metrics, message feed |
 //! | [`daemon`] | starts the workers, supervises, reloads, stops |

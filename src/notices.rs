@@ -52,8 +52,9 @@ impl Notices {
         let shortage = shortage::current(now).map(|shortage| {
             Degraded::new(DegradationKind::Shortage, None, Some(shortage.since), shortage.detail)
         });
-        let jump = clock::recent_jump()
-            .map(|jump| Degraded::new(DegradationKind::Clock, None, Some(jump.to), clock::in_words(jump)));
+        let jump = clock::recent_jump().map(|jump| {
+            Degraded::new(DegradationKind::Clock, None, Some(jump.to), clock::jump_in_words(jump))
+        });
         [shortage, jump, reload].into_iter().flatten().chain(rows).chain(watch).collect()
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
 
 use super::Failure;
-pub use crate::domain::delivery::outcome::in_words as outcome;
+pub use crate::domain::delivery::outcome::outcome_in_words as outcome;
 pub use crate::domain::time::instant;
 pub use crate::explanation::{measured, roughly, shown};
 

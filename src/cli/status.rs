@@ -88,7 +88,7 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reports from the lock whether a daemon runs, and what only its process knows.
+/// Reports from the lock whether a daemon runs, and the problems that only its process knows.
 fn of_daemon(record: Option<&DaemonRecord>) -> Vec<Degraded> {
     let none =
         "no daemon runs on this database, so nothing is polled or delivered; start it with trackpost run";

@@ -1,4 +1,4 @@
-//! `[subscribers.X]`: the receivers, what each gets, and in which form.
+//! `[subscribers.X]`: the receivers, the messages that each gets, and their format.
 
 use std::collections::BTreeMap;
 

@@ -65,7 +65,7 @@ impl Daemon {
         ReloadOutcome { applied: false, lines: faults }
     }
 
-    /// Applies the configuration and returns what changed.
+    /// Applies the configuration and returns the changes.
     async fn apply(&mut self, loaded: Loaded) -> Result<Vec<String>, DaemonError> {
         let mut lines = Vec::new();
         let (before, after) = (&self.config, &loaded.config);
@@ -111,7 +111,7 @@ impl Daemon {
     }
 }
 
-/// Names of what changed, separated by commas.
+/// Names of changed entries, separated by commas.
 #[derive(Debug, Default)]
 struct Changes {
     added: String,

@@ -71,7 +71,7 @@ pub struct ClockRecord {
     pub gaps: Arc<Gaps>,
 }
 
-/// What happened between two runs.
+/// Result of a comparison of the clock between two runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BetweenRuns {
     Nothing,

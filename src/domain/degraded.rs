@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain::delivery::health::HealthState;
-use crate::domain::delivery::outcome::in_words;
+use crate::domain::delivery::outcome::outcome_in_words;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::time::{after, instant, serialize_instant_or_null};
 
@@ -70,7 +70,7 @@ pub enum SubscriberStatus {
     Configured(HealthState),
     /// `enabled = false`.
     Disabled,
-    /// The configuration does not have it any more.
+    /// The configuration had it and lacks it now.
     Removed,
 }
 
@@ -158,7 +158,9 @@ impl Degraded {
             SubscriberStatus::Configured(state) => {
                 let reason = reason.unwrap_or_default().replace('_', " ");
                 let last = last_failure.filter(|_| state == HealthState::Failing);
-                let last = last.map(|last| format!("; last failure: {}", in_words(last))).unwrap_or_default();
+                let last = last
+                    .map(|last| format!("; last failure: {}", outcome_in_words(last)))
+                    .unwrap_or_default();
                 format!("{} ({reason}){last}", state.as_str())
             }
             _ if !deliveries_wait => return None,

@@ -1,4 +1,4 @@
-//! Registration of labels: what configuration, hand and discovery write to a label's row.
+//! Registration of labels: the effect of configuration, commands and discovery on a label's row.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_removed_label_resumes_within_a_day_restarts_later_or_stays_removed() {
-        // Removed by, its state before, registered by, at second, then what is written: state and next poll.
+        // Removed by, its state before, registered by, at second, then the result: state and next poll.
         let (resumed, restarted) = (Some(false), Some(true));
         let rows = [
             (Config, Expired, Config, DAY, resumed, Expired, Some(0)),

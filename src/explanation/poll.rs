@@ -79,7 +79,7 @@ fn of_state(recorded: &Recorded, now: Timestamp) -> String {
     let (label, state) = (&recorded.label, &recorded.detail.poll_state);
     let status = label.status_code.as_deref().unwrap_or("none");
     match label.state.as_str() {
-        "removed" => "removed: it is not polled any more; its history stays".to_owned(),
+        "removed" => "removed: its polls have ended; its history stays".to_owned(),
         "expired" => {
             let quiet = now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
             format!("expired: nothing changed for {}, so polling ended", roughly(quiet))

@@ -13,7 +13,7 @@ use super::{Store, StoreError, at, json, ms};
 use crate::domain::clock::{ClockRecord, Gaps, Mark, seconds_of};
 
 impl Store {
-    /// Returns what the last run left; `None` in a new database.
+    /// Returns the record of the last run; `None` in a new database.
     pub async fn last_run(&self) -> Result<Option<ClockRecord>, StoreError> {
         let row = sqlx::query!("SELECT wall, uptime, machine, gaps FROM clock")
             .fetch_optional(&self.readers)

@@ -1,8 +1,8 @@
 //! Writes of discovery: the labels found and the progress, in one transaction.
 //!
 //! The overlap returns the same labels repeatedly. Rows without a change are not written, so that polls in flight are
-//! recorded. A label removed by hand is not registered again. Discovery does not change what configuration and hand
-//! registered; it only sets its own flag.
+//! recorded. A label removed by hand is not registered again. Discovery does not change registrations by configuration
+//! and by hand; it only sets its own flag.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;

@@ -10,7 +10,7 @@ pub enum StoreError {
     Open { path: PathBuf, reason: String, hint: Option<String> },
     #[error("the database {} is in use by another trackpost{}", path.display(), pid_suffix(*pid))]
     InUse { path: PathBuf, pid: Option<u32> },
-    /// The path does not name the open file any more. Later writes would be missing at the next start.
+    /// The path names another file than the open one. Later writes would be missing at the next start.
     #[error("the database {} {what} while trackpost runs on it", path.display())]
     Lost { path: PathBuf, what: String },
     #[error("the database {} is damaged: {what}", path.display())]

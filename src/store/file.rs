@@ -70,7 +70,7 @@ impl OpenFiles {
             .is_ok_and(|file| FileId::of(&file) == self.database && file.len() < MIN_DATABASE_BYTES)
     }
 
-    /// Fails if the path does not name the open files any more: the next start would not find later writes.
+    /// Fails if the path names other files than the open ones: the next start would not find later writes.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let lost = |what: String| Err(StoreError::Lost { path: self.path.clone(), what });
         match self.path.metadata() {
@@ -78,7 +78,7 @@ impl OpenFiles {
             Ok(file) if file.len() < MIN_DATABASE_BYTES => return lost("was emptied".to_owned()),
             Ok(_) => {}
             Err(error) if is_gone(&error) => return lost("was removed or moved".to_owned()),
-            Err(error) => return lost(format!("is not accessible any more ({error})")),
+            Err(error) => return lost(format!("cannot be accessed now ({error})")),
         }
         for (suffix, path, id) in &self.side_files {
             if !path.metadata().is_ok_and(|file| FileId::of(&file) == *id) {

@@ -325,7 +325,7 @@ pub(super) async fn write_change(
     let name = &attempt.subscriber.name;
     reschedule(tx, name, now, |key, schedule| {
         let tried = ended.iter().any(|attempt| attempt.key == key);
-        !tried && schedule.hasten(change.hastens(), now)
+        !tried && schedule.hasten(change.cause(), now)
     })
     .await?;
     let messages = Vec::from_iter(change.message(name, health, episode_at, now));

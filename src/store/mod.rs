@@ -116,7 +116,7 @@ impl Store {
         self.path().metadata().map_or(0, |file| file.len())
     }
 
-    /// Fails if the path does not name the open files any more.
+    /// Fails if the path names other files than the open ones.
     pub fn check_files(&self) -> Result<(), StoreError> {
         self.files.check()
     }

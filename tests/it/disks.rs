@@ -111,7 +111,7 @@ async fn killed() -> (Site, PathBuf) {
     (site, copy)
 }
 
-/// Opens a copy with this log. Returns the number of deliveries, and what the database violates.
+/// Opens a copy with this log. Returns the number of deliveries, and the rules that the database violates.
 async fn opened(copy: &Path, log: &[u8]) -> Result<(usize, Vec<String>), StoreError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trackpost.db");

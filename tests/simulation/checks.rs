@@ -242,7 +242,7 @@ impl World {
         let found = found.iter().find(|violation| {
             // A dead message that was accepted without an answer.
             let about_answer = violation.text.contains("does not have the last answer");
-            // So is the answer about a parcel that was never scanned, if only an alert tells of it.
+            // The same holds for the answer about a parcel without a scan, if its only message is an alert.
             let unscanned = |label: &str| {
                 let known = self.db.labels.values().find(|known| known.key.id.as_str() == label);
                 known.is_some_and(|known| self.db.events.get(&known.row).is_none_or(Vec::is_empty))
@@ -267,7 +267,7 @@ impl World {
         Err(format!("{}: {violation}\nhistory:\n{}", violation.kind.as_str(), events.join("\n")))
     }
 
-    /// Describes what is not settled.
+    /// Describes the unsettled deliveries.
     pub fn unsettled(&self) -> String {
         let pending = NAMES.map(|name| {
             let name = SubscriberName::new(name);

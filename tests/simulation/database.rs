@@ -1,4 +1,4 @@
-//! The committed state: what the database holds, with the effects of the store's transactions.
+//! The committed state of the database, with the effects of the store's transactions.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -300,7 +300,7 @@ impl Database {
         audience: &[Subscriber],
     ) -> Vec<New> {
         let (name, now) = (&settling.subscriber.name, settling.at);
-        self.reschedule(name, |key, schedule| key != settling.key && schedule.hasten(change.hastens(), now));
+        self.reschedule(name, |key, schedule| key != settling.key && schedule.hasten(change.cause(), now));
         let messages = Vec::from_iter(change.message(name, health, episode_at, now));
         let deliveries = fan_out::of_system(&messages, None, audience);
         self.write_messages(&messages, &deliveries, None)

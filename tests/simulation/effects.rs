@@ -123,7 +123,7 @@ impl World {
         self.start_at = Some(after(self.now, crash.down));
     }
 
-    /// A clean stop: what is in memory is written. Requests in flight are cut off, as after ten seconds.
+    /// A clean stop: all changes in memory are written. Requests in flight are cut off, as after ten seconds.
     fn stop(&mut self, down: u32) {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.flush(self);

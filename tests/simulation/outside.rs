@@ -86,7 +86,7 @@ impl Api {
     }
 
     pub fn change(&mut self, label: usize, change: &ListChange) {
-        // An event that is revised while it is not listed cannot be told from a new one.
+        // An event that is revised while it is not listed cannot be distinguished from a new one.
         let cut = matches!(change, ListChange::Without(_) | ListChange::Newest(_) | ListChange::Empty);
         if cut && self.parcels[label].journey() == JourneyKind::Revised {
             return;

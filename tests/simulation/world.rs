@@ -55,7 +55,7 @@ pub struct World {
     pub(super) store_fails: Option<u32>,
     pub(super) slow_store: (SignedDuration, Timestamp),
     pub(super) moves: u32,
-    /// What happened, if it is wanted.
+    /// Log of the run, if it is wanted.
     pub story: Option<Vec<String>>,
 }
 

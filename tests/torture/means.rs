@@ -1,4 +1,4 @@
-//! What this machine lets the torture do: a small disk that can be full, a clock that can jump, crash points.
+//! Means of the torture on this machine: a small disk that can be full, a clock that can jump, crash points.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: somebody may still look into it. What lay there was copied before.
+        // Lazily: a process may still have files open in it. Its files were copied before.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

@@ -1,4 +1,4 @@
-//! `trackpost check`: reads the whole configuration, reports every fault, and prints what would run.
+//! `trackpost check`: reads the whole configuration, reports every fault, and prints the accounts and subscribers that would run.
 //!
 //! It opens no database, and sends nothing without `--online`.
 

@@ -1,8 +1,8 @@
 //! `trackpost demo`: shows trackpost at work, without an API key.
 //!
 //! Sandbox, daemon and verifying receiver run in this process, on real sockets, with a real database and an ordinary
-//! configuration. Only the parcels' days pass in seconds. At the end the ledger compares what the API served with what
-//! the receiver accepted.
+//! configuration. Only the parcels' days pass in seconds. At the end the ledger compares the events that the API served
+//! with those that the receiver accepted.
 //!
 //! All of it runs on one task; nothing is spawned.
 

@@ -68,7 +68,7 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// Passes to `each` what `parse` returns for every line; a line without a result is not a row.
+/// Passes the result of `parse` for every line to `each`; a line without a result is not a row.
 pub(super) fn each_line(
     reader: impl BufRead,
     each: Each<'_>,

@@ -318,7 +318,8 @@ mod tests {
     #[test]
     fn only_a_scheduled_poll_can_be_late() {
         let behind = |label: &LabelRecord, sent_at| {
-            lateness(label.poll_state.planned_at(), at(sent_at)).map(|measurement| measurement.bucket.index())
+            lateness(label.poll_state.planned_poll_at(), at(sent_at))
+                .map(|measurement| measurement.bucket.index())
         };
         assert_eq!(behind(&label(), "2026-11-22T12:04:00Z"), None);
         assert_eq!(behind(&label(), "2026-11-22T12:04:01Z"), Some(1));

@@ -70,8 +70,8 @@ pub struct PollState {
 }
 
 impl PollState {
-    /// Returns when it was planned to be polled; `None` if it is due without a wait.
-    pub fn planned_at(&self) -> Option<Timestamp> {
+    /// Planned time of the next poll; `None` if it is due as soon as the quota allows.
+    pub fn planned_poll_at(&self) -> Option<Timestamp> {
         self.next_poll_at.filter(|_| self.wait.is_some())
     }
 

@@ -14,7 +14,7 @@ use super::layout::{badge, encoded, fields, label_link, number, page, subscriber
 use super::subscriber::failure_detail;
 use super::{not_found, unreadable};
 use crate::clock;
-use crate::domain::delivery::outcome::in_words;
+use crate::domain::delivery::outcome::outcome_in_words;
 use crate::explanation::measured;
 use crate::explanation::story::{AttemptStory, Story, story};
 use crate::store::StoreError;
@@ -103,7 +103,7 @@ fn attempt_story(story: &AttemptStory) -> Markup {
 /// An attempt in one line, with its detail.
 pub(super) fn attempt(attempt: &AttemptView) -> Markup {
     html! {
-        @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (in_words(&attempt.outcome)) } }
+        @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (outcome_in_words(&attempt.outcome)) } }
         @if let Some(status) = attempt.status { " " (status) }
         " " (time(attempt.started_at)) ", took " (measured(Duration::from_millis(attempt.duration_ms)))
         @if attempt.outcome != "accepted" {

@@ -1,4 +1,4 @@
-//! `/`: first what needs attention, then accounts, labels, freshness and deliveries. `/?find=` searches labels.
+//! `/`: first the problems, then accounts, labels, freshness and deliveries. `/?find=` searches labels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{search, unreadable};
 use crate::clock;
 use crate::config::duration;
 use crate::domain::degraded::{DegradationKind, Degraded, first_polls_in_words};
-use crate::domain::delivery::outcome::in_words;
+use crate::domain::delivery::outcome::outcome_in_words;
 use crate::domain::label::AccountName;
 use crate::domain::polling::cadence::Cadence;
 use crate::domain::polling::freshness::{FreshnessFigures, Histogram};
@@ -267,7 +267,7 @@ impl Shown {
                     td { (time_or(subscriber.last_success_at, now, "none yet")) }
                     td {
                         @match &subscriber.last_failure {
-                            Some(failure) => { (time_or(subscriber.last_failure_at, now, "")) br; small { (in_words(failure)) } },
+                            Some(failure) => { (time_or(subscriber.last_failure_at, now, "")) br; small { (outcome_in_words(failure)) } },
                             None => span.muted { "none" },
                         }
                     }

@@ -18,7 +18,7 @@ use super::{not_found, unreadable};
 use crate::clock;
 use crate::domain::degraded::SubscriberStatus;
 use crate::domain::delivery::health::HealthState;
-use crate::domain::delivery::outcome::{Outcome, in_words};
+use crate::domain::delivery::outcome::{Outcome, outcome_in_words};
 use crate::explanation::measured;
 use crate::explanation::next::{self, Subscribers};
 use crate::metrics::metrics;
@@ -94,7 +94,7 @@ fn health(view: &SubscriberView, now: Timestamp) -> Markup {
                 ("Retry-After until", view.held_until.filter(|at| *at > now).map(|at| time_from(at, now))),
                 ("Last accepted", Some(time_or(view.last_success_at, now, "none yet"))),
                 ("Last failure", Some(time_or(view.last_failure_at, now, "none"))),
-                ("Failure detail", view.last_failure.as_ref().map(|failure| html! { (in_words(failure)) })),
+                ("Failure detail", view.last_failure.as_ref().map(|failure| html! { (outcome_in_words(failure)) })),
             ]))
         }
     }
@@ -113,7 +113,7 @@ fn by_outcome(name: &str) -> Markup {
     }
     let rows: Vec<Markup> = counts
         .iter()
-        .map(|(recorded, count)| html! { td { (in_words(recorded)) } td { (number(*count)) } })
+        .map(|(recorded, count)| html! { td { (outcome_in_words(recorded)) } td { (number(*count)) } })
         .collect();
     html! { (table("Attempts by outcome", &["Outcome", "Attempts"], &rows)) p { small { "Since the daemon started." } } }
 }
@@ -136,7 +136,7 @@ fn waits(
                 td { (time_from(delivery.created_at, now)) }
                 td { (delivery.attempts) }
                 td { (next::cell(&subscribers.next_attempt(delivery, now), now)) }
-                td { (delivery.last_outcome.as_deref().map_or_else(|| "not attempted yet".to_owned(), in_words)) }
+                td { (delivery.last_outcome.as_deref().map_or_else(|| "not attempted yet".to_owned(), outcome_in_words)) }
             }
         })
         .collect();
@@ -166,7 +166,7 @@ fn failures_table(failures: &[Failure], now: Timestamp) -> Markup {
                     @if let Some(id) = &failure.label_id { br; small { (label_link(id, None)) } }
                 }
                 td {
-                    (in_words(&attempt.outcome))
+                    (outcome_in_words(&attempt.outcome))
                     @if let Some(status) = attempt.status { " (" (status) ")" }
                     br; small { "attempt " (attempt.attempt) ", took " (measured(Duration::from_millis(attempt.duration_ms))) }
                 }

@@ -1,4 +1,4 @@
-//! The ledger: compares what the API served with what receivers accepted.
+//! The ledger: compares the events that the API served with the callbacks that receivers accepted.
 //!
 //! The sandbox records [`Served`], the receiver records [`Accepted`]. [`audit`] compares the two, and the rows of the
 //! database if given. It does not use the daemon. Demo, tests and torture use this audit. It is pure.

@@ -106,7 +106,7 @@ impl Poller {
         }
     }
 
-    /// Polls until `shutdown`, then waits for the polls in flight and writes what is in memory.
+    /// Polls until `shutdown`, then waits for the polls in flight and writes all changes in memory.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
         let store = self.shared.access.store.clone();
         let (mut registry, mut foreign) = (store.registry_changes(), store.foreign_changes());
@@ -147,7 +147,7 @@ impl Poller {
         Ok(self.schedule.next_due().map_or(wake, |due| due.min(wake)))
     }
 
-    /// Waits for the polls in flight and writes what is in memory.
+    /// Waits for the polls in flight and writes all changes in memory.
     async fn drain(&mut self, now: Timestamp) -> Result<(), StoreError> {
         while let Some(ended) = self.in_flight.ended().await {
             self.finish(ended?).await?;
@@ -172,7 +172,7 @@ impl Poller {
         Some(PollBatch { account, unchanged, measurements, usage: access.usage(), now })
     }
 
-    /// Applies what has changed outside, writes the batch if it is due, and starts polls. Returns when to call again.
+    /// Applies changes of the registry and the clock, writes the batch if it is due, and starts polls. Returns when to call again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let access = Arc::clone(&self.shared.access);
         self.shared.heartbeat.beat(now);
@@ -229,7 +229,7 @@ impl Poller {
                 }
             };
             let entry = *self.schedule.entry(place);
-            let lateness = entry.planned_at().map(|due_at| entry.pace().lateness(due_at, now));
+            let lateness = entry.planned_poll_at().map(|due_at| entry.pace().lateness(due_at, now));
             access.record_lateness(lateness);
             let polled = LabelInFlight {
                 place,
@@ -267,7 +267,7 @@ impl Poller {
                 }
                 let (due_at, pace) = (next.next_poll_at, next.pace);
                 self.schedule.end_unchanged(place, due_at, next.wait_ms, pace, at);
-                let measurement = freshness::lateness(entry.planned_at(), polled.sent_at);
+                let measurement = freshness::lateness(entry.planned_poll_at(), polled.sent_at);
                 self.batch.add_unchanged(&entry, polled.carrier, *next, measurement, at);
             }
             one::PollResult::Recorded(label) => {

@@ -53,7 +53,7 @@ impl Label {
         Self { record, known: Vec::new(), now }
     }
 
-    /// The second poll may retract what is missing; from then on the same answer brings nothing.
+    /// The second poll may retract missing events; later polls with the same answer change nothing.
     fn poll_repeatedly(&mut self, answer: &[u8]) {
         let tracking = match Tracking::parse(answer) {
             Ok(tracking) => tracking,

@@ -88,7 +88,7 @@ fn account() -> &'static Account {
     config().accounts.values().next().unwrap()
 }
 
-/// Checks that a fault says where, what and what to do.
+/// Checks that a fault names its place, the problem and a remedy.
 fn check_fault(fault: &Fault) {
     assert!(!fault.place.is_empty() && !fault.problem.is_empty(), "{fault}");
     assert!(fault.hint.as_ref().is_some_and(|hint| !hint.is_empty()), "no hint: {fault}");

@@ -20,14 +20,14 @@ pub enum HealthChange {
 
 impl HealthChange {
     /// Returns the cause that makes waiting deliveries due.
-    pub fn hastens(self) -> HastenedBy {
+    pub fn cause(self) -> HastenedBy {
         match self {
             Self::Failing | Self::Paused => HastenedBy::Failing,
             Self::Recovered => HastenedBy::Recovery,
         }
     }
 
-    /// Returns the message about the change, if subscribers are told. `health`: after the change; `episode_at`: when
+    /// Returns the message about the change, if there is one. `health`: after the change; `episode_at`: when
     /// the subscriber began to fail.
     pub fn message(
         self,

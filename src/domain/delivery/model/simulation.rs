@@ -299,7 +299,7 @@ impl Simulation {
         self.memory.finish((self.outbox[message].lane as i64, place, place), pending);
         self.episodes += usize::from(change == Some(HealthChange::Failing));
         if let Some(change) = change {
-            self.reschedule(|other, schedule| other != message && schedule.hasten(change.hastens(), at(now)));
+            self.reschedule(|other, schedule| other != message && schedule.hasten(change.cause(), at(now)));
         }
     }
 

@@ -164,7 +164,7 @@ pub enum HastenedBy {
 }
 
 /// The outcome of an attempt in words. `recorded`: its name, with the status after it where there is one.
-pub fn in_words(recorded: &str) -> String {
+pub fn outcome_in_words(recorded: &str) -> String {
     let words = match recorded {
         "status" => "HTTP error status",
         "name" => "name not found",

@@ -50,7 +50,7 @@ pub struct ListPage {
 pub enum ListedState {
     /// Completed and trackable: it is registered.
     Tracked,
-    /// Voided by the shipper: it is not polled any more.
+    /// Voided by the shipper: its polls have ended.
     Voided,
     /// It has no tracking, or its creation failed.
     Untracked,

@@ -127,7 +127,7 @@ pub fn plan(
         plan.poll_state.pace = plan.poll_state.wait.map(|wait| pace.unwrap_or(wait));
     }
     gaps::restore(context.gaps, &mut plan.poll_state, &stored.poll_state, now);
-    plan.measurements.extend(freshness::lateness(label.poll_state.planned_at(), context.sent_at));
+    plan.measurements.extend(freshness::lateness(label.poll_state.planned_poll_at(), context.sent_at));
     plan.deliveries = fan_out::of_poll(&plan.messages, context.subscribers, &label.key.account);
     plan.summary = PollSummary {
         at: now.as_millisecond(),

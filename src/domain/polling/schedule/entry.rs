@@ -120,8 +120,8 @@ impl Entry {
         }
     }
 
-    /// Returns when it was planned to be polled; `None` if it is due without a wait.
-    pub fn planned_at(&self) -> Option<Timestamp> {
+    /// Planned time of the next poll; `None` if it is due as soon as the quota allows.
+    pub fn planned_poll_at(&self) -> Option<Timestamp> {
         (self.wait_ms > 0).then(|| self.due_at())
     }
 

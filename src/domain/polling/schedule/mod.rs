@@ -156,15 +156,15 @@ impl Schedule {
     }
 
     /// As [`Self::pop`], for the probe of an account that is not ok. The best probe is a label whose last poll succeeded
-    /// and that is not `refused`, the row that changed the account's status: a label that fails by itself proves
+    /// and whose row is not `status_changed_by`, which changed the account's status: a label that fails by itself proves
     /// nothing.
-    pub fn pop_probe(&mut self, refused: Option<i64>, now: Timestamp) -> Option<Place> {
+    pub fn pop_probe(&mut self, status_changed_by: Option<i64>, now: Timestamp) -> Option<Place> {
         let mut passed = Vec::new();
         let mut found = None;
         while found.is_none() && passed.len() < MAX_CANDIDATES {
             let Some(place) = self.pop(now) else { break };
             let entry = self.entry(place);
-            if entry.is_failing() || Some(entry.row) == refused {
+            if entry.is_failing() || Some(entry.row) == status_changed_by {
                 passed.push(place);
             } else {
                 found = Some(place);
