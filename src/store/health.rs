@@ -186,8 +186,8 @@ struct Success {
 }
 
 impl SubscriberHealths {
-    /// Reads a subscriber's health from its row; another process may have changed it. An unwritten success after `now`
-    /// came before the clock was set back.
+    /// Reads a subscriber's health from its row; another process may have changed it. An unwritten success after `now` is
+    /// ignored: it is from before the clock was set back.
     pub async fn read(
         &self,
         tx: &mut SqliteConnection,

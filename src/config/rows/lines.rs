@@ -55,7 +55,7 @@ impl<R: BufRead> Lines<R> {
         lines.rev().for_each(|line| self.back.push_front(line));
     }
 
-    /// The next line is `line`, a part of the last one; the further ones are counted from it.
+    /// Inserts `line`, the part of a line after a lone carriage return, as the next line. Later lines are renumbered.
     pub(super) fn insert(&mut self, line: Line) {
         self.number += 1;
         self.back.iter_mut().for_each(|later| later.number += 1);

@@ -41,7 +41,7 @@ impl Concurrency {
         (first.min(self.free() - retries), retries)
     }
 
-    /// Returns the first attempts since the last retry after a [`Self::share`] was started.
+    /// Returns the number of first attempts since the last retry, after the attempts of [`Self::share`] have started.
     pub fn in_a_row_after(&self, (first, retries): (usize, usize)) -> usize {
         if retries > 0 { 0 } else { self.first_in_a_row + first }
     }

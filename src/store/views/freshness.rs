@@ -71,12 +71,13 @@ impl Store {
         }
         let quotas =
             sqlx::query!("SELECT account, stretch, lateness FROM quotas").fetch_all(&self.readers).await?;
-        let now: BTreeMap<&str, (f64, f64)> = quotas
+        let by_account: BTreeMap<&str, (f64, f64)> = quotas
             .iter()
             .map(|row| (row.account.as_str(), (ratio(row.stretch), ratio(row.lateness))))
             .collect();
         for (account, figures) in &mut accounts {
-            (figures.stretch, figures.lateness) = now.get(account.as_str()).copied().unwrap_or((1.0, 0.0));
+            (figures.stretch, figures.lateness) =
+                by_account.get(account.as_str()).copied().unwrap_or((1.0, 0.0));
         }
         Ok(accounts)
     }

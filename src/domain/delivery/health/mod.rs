@@ -169,8 +169,8 @@ impl Health {
         before != (self.probe_at, self.held_until)
     }
 
-    /// Moves a success in the future, before the clock was set back, to before `now`. So it does not seem to follow a
-    /// failure that is moved to `now`.
+    /// If the last success is after `now`, because the clock was set back, moves it to 1 ms before `now`. So it does not
+    /// count as later than a failure at `now`.
     fn pull_in_success(&mut self, now: Timestamp) {
         if let Some(at) = self.last_success_at.as_mut().filter(|at| **at > now) {
             *at = later(now, SignedDuration::from_millis(-1));
