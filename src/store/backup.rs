@@ -49,10 +49,16 @@ impl BackupError {
 pub struct Backup {
     source: SqliteConnection,
     target: PathBuf,
-    partial: PathBuf,
-    /// Locks the partial file against another backup to the same target, and sets its mode.
-    file: File,
+    partial: PartialFile,
     expected_bytes: u64,
+}
+
+/// The file that receives the copy until it is complete. Dropping it removes the file.
+#[derive(Debug)]
+struct PartialFile {
+    path: PathBuf,
+    /// Locks the file against another backup to the same target, and sets its mode.
+    file: File,
 }
 
 /// Result of a backup.
@@ -67,6 +73,7 @@ impl Backup {
         if target.symlink_metadata().is_ok() {
             return Err(BackupError::Exists { path: target.to_owned() });
         }
+        let partial = PartialFile::create(beside(target, ".partial"))?;
         let options = SqliteConnectOptions::new().filename(database).read_only(true);
         let look = async {
             let mut source = SqliteConnection::connect_with(&options).await?;
@@ -76,20 +83,7 @@ impl Backup {
         };
         let (source, expected_bytes) =
             look.await.map_err(|error| BackupError::Source(StoreError::from(error).of(database)))?;
-        let partial = beside(target, ".partial");
-        let failed = |error: io::Error| BackupError::File { path: partial.clone(), error };
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(MODE)
-            .open(&partial)
-            .map_err(failed)?;
-        file.try_lock().map_err(|_| BackupError::Busy { path: partial.clone() })?;
-        // Remove the partial file of a killed backup.
-        file.set_len(0).map_err(failed)?;
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(MODE)).map_err(failed)?;
-        Ok(Self { source, target: target.to_owned(), partial, file, expected_bytes })
+        Ok(Self { source, target: target.to_owned(), partial, expected_bytes })
     }
 
     /// Returns the approximate size of the copy.
@@ -99,26 +93,26 @@ impl Backup {
 
     /// Returns the path of the partial file, for a progress display.
     pub fn partial(&self) -> &Path {
-        &self.partial
+        &self.partial.path
     }
 
     /// Copies the database, checks the copy, and renames it to the target.
     pub async fn write(mut self) -> Result<BackupResult, BackupError> {
         let copied = sqlx::query("VACUUM INTO ?")
-            .bind(self.partial.as_os_str().to_string_lossy().into_owned())
+            .bind(self.partial.path.as_os_str().to_string_lossy().into_owned())
             .execute(&mut self.source)
             .await;
-        copied.map_err(|error| BackupError::Copy { path: self.partial.clone(), error: error.into() })?;
+        copied.map_err(|error| BackupError::Copy { path: self.partial.path.clone(), error: error.into() })?;
         self.verify().await?;
         let failed = |error: io::Error| BackupError::File { path: self.target.clone(), error };
-        self.file.sync_all().map_err(failed)?;
-        let bytes = self.file.metadata().map_err(failed)?.len();
+        self.partial.file.sync_all().map_err(failed)?;
+        let bytes = self.partial.file.metadata().map_err(failed)?.len();
         // Fails if the target exists by now.
-        std::fs::hard_link(&self.partial, &self.target)
+        std::fs::hard_link(&self.partial.path, &self.target)
             .or_else(|error| match self.target.symlink_metadata() {
                 Ok(_) => Err(error),
                 // The file system has no hard links.
-                Err(_) => std::fs::rename(&self.partial, &self.target),
+                Err(_) => std::fs::rename(&self.partial.path, &self.target),
             })
             .map_err(failed)?;
         if let Some(folder) = self.target.parent() {
@@ -130,7 +124,8 @@ impl Backup {
     }
 
     async fn verify(&self) -> Result<(), BackupError> {
-        let options = SqliteConnectOptions::new().filename(&self.partial).read_only(true).immutable(true);
+        let options =
+            SqliteConnectOptions::new().filename(&self.partial.path).read_only(true).immutable(true);
         let check = async {
             let mut copy = SqliteConnection::connect_with(&options).await?;
             let found: String = sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut copy).await?;
@@ -147,9 +142,27 @@ impl Backup {
     }
 }
 
-impl Drop for Backup {
+impl PartialFile {
+    /// Creates the file, or empties that of a killed backup, and locks it.
+    fn create(path: PathBuf) -> Result<Self, BackupError> {
+        let failed = |error: io::Error| BackupError::File { path: path.clone(), error };
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .open(&path)
+            .map_err(failed)?;
+        file.try_lock().map_err(|_| BackupError::Busy { path: path.clone() })?;
+        file.set_len(0).map_err(failed)?;
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(MODE)).map_err(failed)?;
+        Ok(Self { path, file })
+    }
+}
+
+impl Drop for PartialFile {
     fn drop(&mut self) {
         // After the rename the file is gone. If removing fails, the next backup to that target overwrites it.
-        let _ = std::fs::remove_file(&self.partial);
+        let _ = std::fs::remove_file(&self.path);
     }
 }

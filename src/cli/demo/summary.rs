@@ -106,7 +106,7 @@ impl DemoSummary {
 fn next(stage: &DemoHandles, kept: bool) -> String {
     if !kept {
         return "\nNext steps\n  trackpost demo --keep demo      keeps the database and the configuration\n  \
-             trackpost check --config FILE   checks your own configuration, and prints what would run\n  \
+             trackpost check --config FILE   checks your own configuration and prints a forecast\n  \
              trackpost run --config FILE     runs the daemon\n"
             .to_owned();
     }
