@@ -4,7 +4,7 @@
 //! prepared once per connection. These statements are not checked at compile time; a test runs each of them.
 
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, AssertSqlSafe, Encode, Row as _, Sqlite, SqliteConnection, Type};
+use sqlx::{Arguments as _, AssertSqlSafe, Encode, Sqlite, SqliteConnection, Type};
 
 /// Rows per statement, largest first. One more statement costs as much as ten rows.
 const SIZES: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
@@ -44,16 +44,6 @@ impl Bulk {
             affected += query.execute(&mut *tx).await?.rows_affected();
         }
         Ok(affected)
-    }
-
-    /// As [`Self::execute`], for a statement that returns a number for each row affected.
-    pub async fn returning<T>(
-        &self,
-        tx: &mut SqliteConnection,
-        rows: &[T],
-        bind: impl Fn(&T, &mut Values),
-    ) -> Result<Vec<i64>, sqlx::Error> {
-        self.rows(tx, rows, bind).await?.iter().map(|row| row.try_get(0)).collect()
     }
 
     /// As [`Self::execute`], for a statement that returns rows.
@@ -98,6 +88,8 @@ fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Row as _;
+
     use super::*;
     use crate::store::{accounts, label_reads, label_row, open, registering};
 
@@ -114,6 +106,7 @@ mod tests {
         for statement in [
             accounts::CLEAR_FAILURES,
             label_reads::READ,
+            label_row::CURRENT,
             label_row::WRITE,
             label_row::WRITE_SEARCHED,
             label_row::WRITE_UNCHANGED,

@@ -1,9 +1,10 @@
 //! Checkpoints of the WAL, off the writer's path.
 //!
-//! A separate connection copies committed pages into the database while the writer goes on. After a complete checkpoint
-//! the next commit restarts the WAL. If checkpoints fall behind, the writer makes one itself (`wal_autocheckpoint`).
+//! A separate connection copies committed pages into the database while the writer goes on. The writer then copies the
+//! few pages that it wrote meanwhile, between two transactions. After such a complete checkpoint the next commit restarts
+//! the WAL. If checkpoints fall behind, the writer makes a whole one (`wal_autocheckpoint`).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::{Connection as _, SqliteConnection};
@@ -31,6 +32,8 @@ fn is_held_by_readers(pages: i64, copied: i64) -> bool {
 pub(super) struct RowsWritten {
     rows: AtomicU64,
     wake: Notify,
+    /// Whether the writer is to complete the checkpoint.
+    incomplete: AtomicBool,
 }
 
 impl RowsWritten {
@@ -40,6 +43,21 @@ impl RowsWritten {
             self.wake.notify_one();
         }
     }
+
+    /// Completes a checkpoint on the writer's connection, if there is one to complete.
+    pub async fn complete_checkpoint(&self, connection: &mut SqliteConnection) {
+        if self.incomplete.swap(false, Ordering::Relaxed) {
+            passive(connection).await;
+        }
+    }
+}
+
+/// Copies what no reader needs. Returns the number of pages in the WAL and of those copied. Pages that could not be
+/// copied are copied by the next checkpoint.
+async fn passive(connection: &mut SqliteConnection) -> Option<(i64, i64)> {
+    let done =
+        sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(connection).await;
+    done.ok().map(|(_, pages, copied)| (pages, copied))
 }
 
 /// Makes checkpoints until it is dropped.
@@ -54,13 +72,14 @@ pub(super) async fn run(connection: &mut SqliteConnection, written: &RowsWritten
             }
         }
         written.rows.store(0, Ordering::Relaxed);
-        // Pages that could not be copied are copied by the next checkpoint or by the writer.
-        let done = sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(PASSIVE)")
-            .fetch_one(&mut *connection)
-            .await;
-        if let Ok((_, pages, copied)) = done
-            && is_held_by_readers(pages, copied)
-        {
+        passive(connection).await;
+        if written.rows.load(Ordering::Relaxed) == 0 {
+            continue;
+        }
+        // The first pass took long. The second leaves only few pages to the writer.
+        let done = passive(connection).await;
+        written.incomplete.store(true, Ordering::Relaxed);
+        if done.is_some_and(|(pages, copied)| is_held_by_readers(pages, copied)) {
             let _ = sqlx::query("PRAGMA wal_checkpoint(RESTART)").execute(&mut *connection).await;
         }
     }
@@ -68,4 +87,46 @@ pub(super) async fn run(connection: &mut SqliteConnection, written: &RowsWritten
 
 pub(super) async fn close(connection: SqliteConnection) {
     let _ = connection.close().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::ConnectOptions as _;
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_wal_restarts_although_the_writer_wrote_during_the_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join("t.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal);
+        let mut writer = options.connect().await.unwrap();
+        let mut checkpointer = options.connect().await.unwrap();
+        let insert = "INSERT INTO t (content) VALUES (randomblob(3000))";
+        sqlx::query("CREATE TABLE t (content)").execute(&mut writer).await.unwrap();
+        for _ in 0..50 {
+            sqlx::query(insert).execute(&mut writer).await.unwrap();
+        }
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        sqlx::query(insert).execute(&mut *transaction).await.unwrap();
+        let (pages, copied) = passive(&mut checkpointer).await.unwrap();
+        assert!(pages > 50 && copied == pages, "{copied} of {pages}");
+        transaction.commit().await.unwrap();
+        let (longer, _) = passive(&mut checkpointer).await.unwrap();
+        assert!(longer > pages, "{longer} of {pages}");
+
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        sqlx::query(insert).execute(&mut *transaction).await.unwrap();
+        passive(&mut checkpointer).await.unwrap();
+        transaction.commit().await.unwrap();
+        let written = RowsWritten::default();
+        written.incomplete.store(true, Ordering::Relaxed);
+        written.complete_checkpoint(&mut writer).await;
+        sqlx::query(insert).execute(&mut writer).await.unwrap();
+        let (restarted, _) = passive(&mut checkpointer).await.unwrap();
+        assert!(restarted < pages, "{restarted} pages");
+    }
 }

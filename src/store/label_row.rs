@@ -1,5 +1,6 @@
 //! The row of a label: reading it and writing it after a poll.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -106,8 +107,7 @@ macro_rules! update {
                 missing_events = new.missing_events, last_seq = new.last_seq,
                 newest_scan_at = new.newest_scan_at, delivered_beneath_at = new.delivered_beneath_at,
                 stalled_told = new.stalled_told, late_told = new.late_told, recent_polls = new.recent_polls", $set, "
-             FROM new WHERE labels.label_key = new.label_key AND labels.version = new.version
-             RETURNING label_key"),
+             FROM new WHERE labels.label_key = new.label_key AND labels.version = new.version"),
         }
     };
 }
@@ -153,21 +153,35 @@ fn bind(write: &PolledLabel<'_>, values: &mut Values) {
         .push(write.recent_polls);
 }
 
+/// Finds the labels whose version is still the polled one.
+pub(super) const CURRENT: Bulk = Bulk {
+    before: "WITH polled (label_key, version) AS (",
+    columns: 2,
+    after: ") SELECT l.label_key FROM polled CROSS JOIN labels l
+        ON l.label_key = polled.label_key AND l.version = polled.version",
+};
+
 /// Writes the labels of polls into an open transaction. Returns the rows written.
 pub(super) async fn write(
     tx: &mut SqliteConnection,
     mut polls: Vec<PolledLabel<'_>>,
-) -> Result<Vec<i64>, sqlx::Error> {
+) -> Result<HashSet<i64>, sqlx::Error> {
     // Sorted, because neighbouring rows share pages.
     polls.sort_unstable_by_key(|poll| (poll.searched_changed, poll.row));
     let (same, changed) = polls.split_at(polls.partition_point(|poll| !poll.searched_changed));
-    let mut written = WRITE.returning(tx, same, bind).await?;
-    let searched = WRITE_SEARCHED.returning(tx, changed, |write, values| {
+    let mut written = WRITE.execute(tx, same, bind).await?;
+    let searched = WRITE_SEARCHED.execute(tx, changed, |write, values| {
         bind(write, values);
         values.push(write.poll_state.state.as_str()).push(write.poll_state.tracking_number.as_deref());
     });
-    written.extend(searched.await?);
-    Ok(written)
+    written += searched.await?;
+    if written == polls.len() as u64 {
+        return Ok(polls.iter().map(|poll| poll.row).collect());
+    }
+    let current = CURRENT.rows(tx, &polls, |poll, values| {
+        values.push(poll.row).push(poll.version);
+    });
+    current.await?.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// The label columns that an unchanged answer writes.

@@ -35,8 +35,8 @@ const WAL_LIMIT: &str = "67108864";
 const QUICK_CHECK: u64 = 32 << 20;
 /// Page size in bytes. A poll changes a few small rows on different pages, and each changed page is written whole.
 const PAGE_SIZE: u32 = 1024;
-/// WAL pages after which the writer makes a checkpoint itself if the separate checkpoints fall behind: 16 MiB.
-const AUTOCHECKPOINT: &str = "16000";
+/// WAL pages after which the writer makes a checkpoint itself if the separate checkpoints fall behind: 32 MiB.
+const AUTOCHECKPOINT: &str = "32000";
 /// Prepared statements cached per connection. Statements over several rows come in seven sizes.
 const CACHED_STATEMENTS: usize = 200;
 /// Application id, written by the first migration.
@@ -64,7 +64,9 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .disable_statement_logging();
     let refused = |error: sqlx::Error| open_error(path, &error);
     let is_new = check_content(path).await?;
-    let mut connection = SqliteConnection::connect_with(&options).await.map_err(refused)?;
+    // The writer's statements change few pages, so their journals are kept in memory.
+    let writing = options.clone().pragma("temp_store", "MEMORY");
+    let mut connection = SqliteConnection::connect_with(&writing).await.map_err(refused)?;
     MIGRATOR.run(&mut connection).await.map_err(|error| migration_failed(path, error))?;
     let with_limit = options.clone().busy_timeout(checkpoints::BUSY_TIMEOUT);
     let checkpointer = SqliteConnection::connect_with(&with_limit).await.map_err(refused)?;

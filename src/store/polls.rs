@@ -8,7 +8,6 @@
 //!
 //! Crash point: before a batch is written, its labels are polled once more.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -62,7 +61,7 @@ pub(super) async fn record(
         searched_changed: record.searched_changed,
         recent_polls: &record.recent_polls,
     });
-    let accepted: HashSet<i64> = label_row::write(tx, polled.collect()).await?.into_iter().collect();
+    let accepted = label_row::write(tx, polled.collect()).await?;
     let taken: Vec<&PollRecord> = records.iter().filter(|record| accepted.contains(&record.row)).collect();
     write_events(tx, &taken).await?;
     new.extend(write_messages(tx, &taken).await?);

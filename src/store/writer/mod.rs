@@ -116,6 +116,7 @@ impl Writing<'_> {
         let mut arrived = Vec::with_capacity(MAX_JOBS);
         loop {
             self.watcher.read_version(&mut self.connection).await;
+            self.written.complete_checkpoint(&mut self.connection).await;
             tokio::select! {
                 biased;
                 jobs = self.jobs.receiver.recv_many(&mut arrived, MAX_JOBS) => if jobs == 0 { return },
