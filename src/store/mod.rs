@@ -46,6 +46,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqlitePool};
@@ -168,6 +169,11 @@ fn at(ms: i64) -> Timestamp {
 /// Converts a count of a row, which a CHECK keeps at or above zero.
 fn to_u32(value: i64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// Parses a JSON array that a statement made of its rows.
+fn from_json<T: DeserializeOwned>(rows: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(rows).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// Returns the rows as a JSON array, for `json_each`: one statement for any number of rows.

@@ -20,7 +20,7 @@ pub use read::PER_LANE;
 use super::bulk::Bulk;
 use super::health::{self, SubscriberHealths};
 use super::reschedule::progress;
-use super::{Store, StoreError, at, json, ms, to_u32};
+use super::{Store, StoreError, at, from_json, json, ms, to_u32};
 use crate::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
 use crate::domain::delivery::outcome as delivery;
 use crate::domain::delivery::outcome::{AfterAttempt, AttemptDecision, DeliverySchedule, RetryProgress};
@@ -195,8 +195,7 @@ async fn read_stored(
     .fetch_one(tx)
     .await?;
     type Columns = (i64, i64, u8, i64, i64, Option<i64>, Option<i64>);
-    let rows: Vec<Columns> =
-        serde_json::from_str(&rows).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let rows: Vec<Columns> = from_json(&rows)?;
     let stored = rows.into_iter().map(|(key, queued_at, pending, attempts, failures, since, planned_at)| {
         let progress = progress(failures, since, planned_at);
         (key, StoredDelivery { queued_at: at(queued_at), pending: pending == 1, attempts, progress })
