@@ -33,8 +33,7 @@ use crate::workers::heartbeat::{Heartbeat, Heartbeats};
 use crate::workers::janitor;
 use crate::workers::learned_rates::SharedRates;
 use crate::workers::poller::{PollPolicy, Poller};
-use crate::workers::registrar;
-use crate::workers::registrar::Wanted;
+use crate::workers::registrar::{self, Wanted};
 
 /// A worker that ended.
 #[derive(Debug)]
@@ -75,9 +74,9 @@ pub struct Supervisor {
     client: Client,
     heartbeats: Heartbeats,
     tasks: JoinSet<EndedWorker>,
-    /// Accesses of the accounts, shared by their workers.
     accounts: BTreeMap<AccountName, (Vec<RunningWorker>, Account)>,
     couriers: BTreeMap<SubscriberName, (RunningWorker, Subscriber)>,
+    /// Accesses of the accounts, shared by their workers.
     accesses: BTreeMap<AccountName, Arc<AccountAccess>>,
     others: Vec<RunningWorker>,
     wanted: watch::Sender<Wanted>,
@@ -215,26 +214,16 @@ impl Supervisor {
 
     /// Stops workers without a configuration or with a changed one.
     fn stop_changed(&mut self, config: &Config) {
-        let account_changed = |(name, (_, account)): &(&AccountName, &(Vec<RunningWorker>, Account))| {
-            config.accounts.get(*name) != Some(account)
-        };
-        let accounts: Vec<AccountName> =
-            self.accounts.iter().filter(account_changed).map(|(name, _)| name.clone()).collect();
-        let subscriber_changed =
-            |(name, (_, subscriber)): &(&SubscriberName, &(RunningWorker, Subscriber))| {
-                config.subscribers.get(*name) != Some(subscriber)
-            };
-        let subscribers: Vec<SubscriberName> =
-            self.couriers.iter().filter(subscriber_changed).map(|(name, _)| name.clone()).collect();
-        let mut to_stop: Vec<RunningWorker> = Vec::new();
-        to_stop.extend(
-            accounts.iter().filter_map(|name| self.accounts.remove(name)).flat_map(|(workers, _)| workers),
-        );
-        to_stop.extend(
-            subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(running, _)| running),
-        );
+        let accounts = self
+            .accounts
+            .extract_if(.., |name, (_, account)| config.accounts.get(name) != Some(account))
+            .flat_map(|(_, (workers, _))| workers);
+        let couriers = self
+            .couriers
+            .extract_if(.., |name, (_, subscriber)| config.subscribers.get(name) != Some(subscriber))
+            .map(|(_, (courier, _))| courier);
         let now = clock::now();
-        for running in to_stop {
+        for running in accounts.chain(couriers) {
             // A worker that still waits for its predecessor ends with it.
             let waits = running.before.filter(|(ended, _)| ended.has_changed().is_ok());
             let by =
