@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -143,7 +144,8 @@ impl Daemon {
         let lock = take_lock(&loaded.config.store.path).await?;
         let listener = match loaded.config.http.listen {
             Some(listen) => {
-                Some(http::bind(listen).await.map_err(|error| DaemonError::Listen { listen, error })?)
+                let bound = TcpListener::bind(listen).await;
+                Some(bound.map_err(|error| DaemonError::Listen { listen, error })?)
             }
             None => None,
         };

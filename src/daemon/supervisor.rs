@@ -156,8 +156,7 @@ impl Supervisor {
                 let shutdown = async move {
                     let _ = stop.wait_for(|stop| *stop).await;
                 };
-                // An error of a connection ends that connection only.
-                let _ = http::serve(listener, sources, shutdown).await;
+                http::serve(listener, sources, shutdown).await;
                 Ok(())
             },
         );

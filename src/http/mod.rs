@@ -20,7 +20,6 @@ mod pages;
 mod server;
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,18 +100,13 @@ impl Sources {
     }
 }
 
-/// Binds `listen`. The port is open when this returns.
-pub async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(listen).await
-}
-
 /// Serves until `shutdown`.
 pub async fn serve(
     listener: TcpListener,
     sources: Sources,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    server::serve(listener, routes(sources), shutdown).await
+) {
+    server::serve(listener, routes(sources), shutdown).await;
 }
 
 fn routes(sources: Sources) -> Router {
