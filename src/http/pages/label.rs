@@ -47,10 +47,7 @@ pub(in crate::http) async fn label(
     Path(id): Path<String>,
     Query(query): Query<PageQuery>,
 ) -> Response {
-    match read(&sources, &id, query.account.as_deref()).await {
-        Ok(response) => response,
-        Err(error) => unreadable(&error),
-    }
+    read(&sources, &id, query.account.as_deref()).await.unwrap_or_else(|error| unreadable(&error))
 }
 
 async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Response, StoreError> {
