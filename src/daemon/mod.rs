@@ -71,13 +71,12 @@ pub enum DaemonError {
 
 impl DaemonError {
     /// Returns a hint, if there is one.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Config(_) => Some("correct the configuration; trackpost check reports all its faults".to_owned()),
-            Self::Store(error) => error.hint().map(str::to_owned),
+            Self::Config(_) => Some("correct the configuration; trackpost check reports all its faults"),
+            Self::Store(error) => error.hint(),
             Self::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse => Some(
-                "another process listens there: stop it, choose another port, or turn the server off with \"\""
-                    .to_owned(),
+                "another process listens there: stop it, choose another port, or turn the server off with \"\"",
             ),
             _ => None,
         }

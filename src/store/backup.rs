@@ -33,7 +33,7 @@ pub enum BackupError {
 
 impl BackupError {
     /// Returns a hint for the operator, if there is one.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Exists { .. } => {
                 Some("a backup never overwrites a file: choose another name, or remove the file")

@@ -63,9 +63,7 @@ impl DaemonLock {
         }
         let failed = |error: io::Error| refusal(&path, error.to_string());
         match path.metadata() {
-            Ok(file) if !file.is_file() => {
-                return Err(refusal(&path, "it is not a regular file".to_owned()));
-            }
+            Ok(file) if !file.is_file() => return Err(refusal(&path, "it is not a regular file")),
             // For a dangling symbolic link: the lock file belongs beside the real file, so create that first.
             Err(_) if path.is_symlink() => drop(open_or_create(&path).map_err(failed)?),
             _ => {}
@@ -191,8 +189,8 @@ fn try_lock(file: &File, path: &Path, beside: &File) -> Result<(), StoreError> {
     }
 }
 
-fn refusal(path: &Path, reason: String) -> StoreError {
-    StoreError::Open { path: path.to_owned(), reason, hint: Some(WRITABLE.to_owned()) }
+fn refusal(path: &Path, reason: impl Into<String>) -> StoreError {
+    StoreError::open(path, reason, Some(WRITABLE))
 }
 
 const WRITABLE: &str =
