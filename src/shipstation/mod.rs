@@ -7,7 +7,6 @@ mod account;
 mod list;
 mod wire;
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,16 +32,10 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct NoClient(String);
 
 /// Creates the clients of accounts and keeps the last one used. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Client {
     tls: Arc<ClientConfig>,
     last: Arc<Mutex<Option<Arc<AccountClient>>>>,
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Client")
-    }
 }
 
 impl Client {
