@@ -23,8 +23,8 @@ use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::retry_after;
 use crate::shortage;
 use crate::transport::{
-    AnswerBody, ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, Settings,
-    Transport, check_literal, shown_location,
+    AnswerBody, ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, NoClient,
+    Settings, Transport, check_literal, shown_location,
 };
 use redaction::Redaction;
 
@@ -48,11 +48,6 @@ pub struct Callback<'a> {
     pub body: &'a str,
 }
 
-/// A client cannot be created: TLS cannot be set up on this machine, or a proxy's URL is not valid.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the HTTP client cannot be created: {0}")]
-pub struct NoTls(String);
-
 /// The connections to one subscriber.
 #[derive(Clone)]
 pub struct WebhookClient {
@@ -70,12 +65,12 @@ impl fmt::Debug for WebhookClient {
 }
 
 impl WebhookClient {
-    pub fn new(subscriber: &Subscriber) -> Result<Self, NoTls> {
+    pub fn new(subscriber: &Subscriber) -> Result<Self, NoClient> {
         let url = Url::parse(subscriber.url.expose());
         let encrypted = url.as_ref().is_ok_and(|url| url.scheme() == "https");
         let address_policy = AddressPolicy { encrypted, allow_insecure: subscriber.allow_insecure };
         let tls = crate::tls::client_config(&subscriber.roots, subscriber.identity.as_ref())
-            .map_err(|error| NoTls(error.to_string()))?;
+            .map_err(|error| NoClient(error.to_string()))?;
         let settings = Settings {
             tls: Arc::new(tls),
             proxies: subscriber.proxies.clone(),
@@ -87,7 +82,7 @@ impl WebhookClient {
         };
         let transport = match url {
             Ok(url) => {
-                let transport = Transport::new(&url, settings).map_err(|what| NoTls(what.to_owned()))?;
+                let transport = Transport::new(&url, settings).map_err(|what| NoClient(what.to_owned()))?;
                 Ok((transport, url))
             }
             Err(error) => Err(error),
@@ -207,7 +202,8 @@ fn redirect(headers: &HeaderMap) -> String {
     }
 }
 
-fn failed_attempt(now: Timestamp, outcome: Outcome, detail: String) -> Attempt {
+/// Returns an attempt without an answer.
+pub fn failed_attempt(now: Timestamp, outcome: Outcome, detail: String) -> Attempt {
     Attempt {
         started_at: now,
         duration: Duration::ZERO,

@@ -25,11 +25,11 @@ use crate::config::{Config, Environment, Fault, Faults, Loaded};
 use crate::domain::time::millis;
 use crate::http::{self, Sources};
 use crate::notices::Notices;
-use crate::shipstation::{Client, NoClient};
+use crate::shipstation::Client;
 use crate::store::lock::DaemonLock;
 use crate::store::wal::LostCommits;
 use crate::store::{self, Store, StoreError};
-use crate::webhook::NoTls;
+use crate::transport::NoClient;
 use crate::workers::heartbeat::Heartbeats;
 use crate::workers::learned_rates::SharedRates;
 use signals::SignalRequest;
@@ -61,8 +61,6 @@ pub enum DaemonError {
     Listen { listen: SocketAddr, error: io::Error },
     #[error(transparent)]
     Client(#[from] NoClient),
-    #[error(transparent)]
-    Tls(#[from] NoTls),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
     #[error("{worker} ended unexpectedly")]

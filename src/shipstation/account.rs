@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use url::{Position, Url};
 
 use super::wire::{self, Limit};
-use super::{CONNECT_TIMEOUT, Client, ERROR_BODY_TIMEOUT, LARGEST_BODY, NoClient};
+use super::{CONNECT_TIMEOUT, Client, ERROR_BODY_TIMEOUT, LARGEST_BODY};
 use crate::domain::account::Account;
 use crate::domain::delivery::address::AddressPolicy;
 use crate::domain::digest;
@@ -17,8 +17,8 @@ use crate::domain::tracking::Tracking;
 use crate::domain::tracking::reading::Reading;
 use crate::shortage;
 use crate::transport::{
-    ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, Settings, Transport,
-    shown_location,
+    ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, NoClient, Settings,
+    Transport, shown_location,
 };
 
 /// Placeholder for the label id while a URL is parsed.

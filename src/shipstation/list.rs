@@ -10,12 +10,13 @@ use serde_json::Value as Json;
 use url::Url;
 
 use super::account::WholeAnswer;
-use super::{Client, NoClient, wire};
+use super::{Client, wire};
 use crate::domain::account::Account;
 use crate::domain::label::{LabelId, Metadata};
 use crate::domain::polling::discovery::{ListPage, ListRequest, ListedLabel, ListedState};
 use crate::domain::tracking::Text;
 use crate::domain::tracking::reading::Reading;
+use crate::transport::NoClient;
 
 /// Maximum length of an id or code in bytes; longer ones are left out.
 const MAX_TEXT_BYTES: usize = 128;

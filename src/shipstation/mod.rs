@@ -16,6 +16,7 @@ use rustls::ClientConfig;
 use crate::domain::account::Account;
 use crate::domain::label::LabelId;
 use crate::domain::tracking::reading::Reading;
+use crate::transport::NoClient;
 
 pub use account::{AccountClient, reading_of_body};
 
@@ -25,11 +26,6 @@ const LARGEST_BODY: usize = 4 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for the body of a 429 or a 5xx.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A client cannot be created: TLS cannot be set up on this machine, or a URL or the key is not valid.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the HTTP client cannot be created: {0}")]
-pub struct NoClient(String);
 
 /// Creates the clients of accounts and keeps the last one used. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -13,7 +13,6 @@ mod connection;
 mod descriptors;
 mod failure;
 mod origin;
-
 mod resolver;
 
 use std::fmt;
@@ -41,6 +40,11 @@ pub use descriptors::http_connections;
 pub use failure::{ExchangeFailure, FailureCause};
 pub use origin::shown_location;
 pub use resolver::check_literal;
+
+/// A client cannot be created: TLS cannot be set up on this machine, or a URL or the key is not valid.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the HTTP client cannot be created: {0}")]
+pub struct NoClient(pub String);
 
 /// Settings of the connections to one server.
 #[derive(Clone, Debug)]

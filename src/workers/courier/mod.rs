@@ -27,7 +27,8 @@ use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
 use crate::store::outbox::{Inbox, Settled};
 use crate::store::{Store, StoreError};
-use crate::webhook::{NoTls, WebhookClient};
+use crate::transport::NoClient;
+use crate::webhook::WebhookClient;
 use crate::workers::heartbeat::{Heartbeat, IDLE_INTERVAL};
 use crate::workers::in_flight::InFlight;
 
@@ -88,7 +89,7 @@ impl Courier {
         audience: Audience,
         store: Store,
         heartbeat: Heartbeat,
-    ) -> Result<Self, NoTls> {
+    ) -> Result<Self, NoClient> {
         Self::with_memory_limit(MEMORY_LIMIT, subscriber, audience, store, heartbeat)
     }
 
@@ -99,7 +100,7 @@ impl Courier {
         audience: Audience,
         store: Store,
         heartbeat: Heartbeat,
-    ) -> Result<Self, NoTls> {
+    ) -> Result<Self, NoClient> {
         let client = WebhookClient::new(&subscriber)?;
         let url_digest = subscriber.url_digest();
         let is_behind = AtomicBool::new(true);
