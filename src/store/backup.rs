@@ -61,12 +61,6 @@ struct PartialFile {
     file: File,
 }
 
-/// Result of a backup.
-#[derive(Clone, Copy, Debug)]
-pub struct BackupResult {
-    pub bytes: u64,
-}
-
 impl Backup {
     /// Prepares a copy of the database at `database` to `target`, which must not exist.
     pub async fn begin(database: &Path, target: &Path) -> Result<Self, BackupError> {
@@ -96,8 +90,8 @@ impl Backup {
         &self.partial.path
     }
 
-    /// Copies the database, checks the copy, and renames it to the target.
-    pub async fn write(mut self) -> Result<BackupResult, BackupError> {
+    /// Copies the database, checks the copy, and renames it to the target. Returns its size.
+    pub async fn write(mut self) -> Result<u64, BackupError> {
         let copied = sqlx::query("VACUUM INTO ?")
             .bind(self.partial.path.as_os_str().to_string_lossy().into_owned())
             .execute(&mut self.source)
@@ -120,7 +114,7 @@ impl Backup {
             // Sync the directory, so that the new name survives a power loss. Not all file systems support this.
             let _ = File::open(folder).and_then(|folder| folder.sync_all());
         }
-        Ok(BackupResult { bytes })
+        Ok(bytes)
     }
 
     async fn verify(&self) -> Result<(), BackupError> {
