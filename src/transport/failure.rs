@@ -8,8 +8,6 @@ use std::net::SocketAddr;
 
 use rustls::{CertificateError, InvalidMessage};
 
-use crate::domain::delivery::address::RefusedAddress;
-
 /// Cause of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureCause {
@@ -40,10 +38,6 @@ pub struct ExchangeFailure {
 impl ExchangeFailure {
     pub(super) fn new(fault: FailureCause, detail: impl Into<String>) -> Self {
         Self { fault, detail: detail.into() }
-    }
-
-    pub(super) fn of_refused_address(refusal: &RefusedAddress) -> Self {
-        Self::new(FailureCause::Address, refusal.to_string())
     }
 
     /// Failure to connect to any of the addresses. A failure of the receiver takes precedence over a shortage of this

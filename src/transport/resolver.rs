@@ -21,18 +21,20 @@ pub(super) async fn addresses(
     port: u16,
     address_policy: Option<AddressPolicy>,
 ) -> Result<Vec<SocketAddr>, ExchangeFailure> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return keep_allowed(address_policy, vec![SocketAddr::new(address, port)])
-            .map_err(|refusal| ExchangeFailure::of_refused_address(&refusal));
-    }
-    let found: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
-        Ok(found) => found.collect(),
-        Err(error) => return Err(unresolved(host, &error)),
+    let found = match host.parse::<IpAddr>() {
+        Ok(address) => vec![SocketAddr::new(address, port)],
+        Err(_) => lookup(host, port).await.map_err(|error| unresolved(host, &error))?,
     };
+    keep_allowed(address_policy, found)
+        .map_err(|refusal| ExchangeFailure::new(FailureCause::Address, refusal.to_string()))
+}
+
+async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
     if found.iter().any(|address| !address.ip().is_loopback()) {
         RESOLVED.note(host);
     }
-    keep_allowed(address_policy, found).map_err(|refusal| ExchangeFailure::of_refused_address(&refusal))
+    Ok(found)
 }
 
 /// Returns the allowed addresses of `found`, or the reason against the first one if none is allowed.
