@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -122,39 +122,28 @@ pub struct AnswerBody {
 
 impl fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Body")
+        f.write_str("AnswerBody")
     }
 }
 
 impl AnswerBody {
-    /// Returns its length, if the answer announced it.
-    pub fn announced(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
-    }
-
     /// Returns the next part; `None` at the end. The connection then returns to the pool.
     ///
     /// # Errors
     /// The connection broke.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ExchangeFailure> {
         let Some(connection) = &mut self.connection else { return Ok(None) };
-        loop {
-            let frame = if self.incoming.is_end_stream() {
-                None
-            } else {
-                drive(&mut connection.driver, self.incoming.frame()).await
-            };
-            match frame {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
-                Some(Err(error)) => {
+        while !self.incoming.is_end_stream()
+            && let Some(frame) = drive(&mut connection.driver, self.incoming.frame()).await
+        {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(data)) => return Ok(Some(data)),
+                // Trailers.
+                Ok(Err(_)) => {}
+                Err(error) => {
                     self.connection = None;
                     return Err(ExchangeFailure::exchange(&error, true, None));
                 }
-                None => break,
             }
         }
         if let Some(mut connection) = self.connection.take()
@@ -171,7 +160,7 @@ impl AnswerBody {
     /// # Errors
     /// The connection broke.
     pub async fn whole(mut self, limit: usize) -> Result<Option<Bytes>, ExchangeFailure> {
-        let announced = self.announced().and_then(|length| usize::try_from(length).ok());
+        let announced = self.incoming.size_hint().exact().and_then(|length| usize::try_from(length).ok());
         if announced.is_some_and(|length| length > limit) {
             return Ok(None);
         }
