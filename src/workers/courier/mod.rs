@@ -90,32 +90,18 @@ impl Courier {
         store: Store,
         heartbeat: Heartbeat,
     ) -> Result<Self, NoClient> {
-        Self::with_memory_limit(MEMORY_LIMIT, subscriber, audience, store, heartbeat)
-    }
-
-    /// Returns a courier with another memory limit.
-    pub fn with_memory_limit(
-        limit: MemoryLimit,
-        subscriber: Subscriber,
-        audience: Audience,
-        store: Store,
-        heartbeat: Heartbeat,
-    ) -> Result<Self, NoClient> {
-        let client = WebhookClient::new(&subscriber)?;
-        let url_digest = subscriber.url_digest();
-        let is_behind = AtomicBool::new(true);
         let shared = CourierShared {
+            client: WebhookClient::new(&subscriber)?,
+            url_digest: subscriber.url_digest(),
             subscriber: Arc::new(subscriber),
-            url_digest,
             audience,
             store,
-            client,
             heartbeat,
-            is_behind,
+            is_behind: AtomicBool::new(true),
         };
         Ok(Self {
             shared: Arc::new(shared),
-            outbox: Outbox::new(limit),
+            outbox: Outbox::new(MEMORY_LIMIT),
             inbox: None,
             stale: true,
             health: None,
@@ -124,6 +110,11 @@ impl Courier {
             first_in_a_row: 0,
             stepped_at: None,
         })
+    }
+
+    /// Returns the courier with another memory limit.
+    pub fn with_memory_limit(self, limit: MemoryLimit) -> Self {
+        Self { outbox: Outbox::new(limit), ..self }
     }
 
     /// Delivers until `shutdown`, then waits for the attempts in flight.
