@@ -118,42 +118,22 @@ impl Store {
         after: Option<&StoredMessage>,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let after = after.map_or(0, |stored| stored.row);
-        match span.label {
-            Some(label) => self.stored_of_label(subscriber, span, label, after).await,
-            None => self.stored_since(subscriber, span, after).await,
-        }
-    }
-
-    async fn stored_of_label(
-        &self,
-        subscriber: &SubscriberName,
-        span: &ReplaySpan,
-        label: i64,
-        after: i64,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
         let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
-        let stored = select_stored!(
-            "FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
+        if let Some(label) = span.label {
+            let stored = select_stored!(
+                "FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
                WHERE m.label_key = ?2 AND m.message_key > ?3 AND m.created_at >= ?4 AND m.created_at < ?5
                ORDER BY m.seq LIMIT ?6",
-            name,
-            label,
-            after,
-            since,
-            until,
-            PAGE
-        )
-        .fetch_all(&self.readers);
-        Ok(stored.await?)
-    }
-
-    async fn stored_since(
-        &self,
-        subscriber: &SubscriberName,
-        span: &ReplaySpan,
-        after: i64,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
+                name,
+                label,
+                after,
+                since,
+                until,
+                PAGE
+            )
+            .fetch_all(&self.readers);
+            return Ok(stored.await?);
+        }
         let hour = since.div_euclid(3_600_000);
         let first = sqlx::query_scalar!(
             r#"SELECT min(message_key) AS "first: i64" FROM message_hours WHERE hour >= ?"#,
