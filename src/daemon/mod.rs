@@ -25,7 +25,7 @@ use crate::config::{Config, Environment, Fault, Faults, Loaded};
 use crate::domain::time::millis;
 use crate::http::{self, Sources};
 use crate::notices::Notices;
-use crate::shipstation::Client;
+use crate::shipstation;
 use crate::store::lock::DaemonLock;
 use crate::store::wal::LostCommits;
 use crate::store::{self, Store, StoreError};
@@ -161,10 +161,10 @@ impl Daemon {
         let heartbeats = Heartbeats::default();
         let ready = Arc::new(AtomicBool::new(false));
         let notices = Notices::default();
-        let client = Client::new()?;
+        let tls = shipstation::tls()?;
         let learned_rates = SharedRates::load(&store, clock::now()).await?;
         let mut workers =
-            Supervisor::new(store.clone(), client, heartbeats.clone(), learned_rates, &loaded.config);
+            Supervisor::new(store.clone(), tls, heartbeats.clone(), learned_rates, &loaded.config);
         let http = match listener {
             Some(listener) => {
                 let bound = listener.local_addr().ok();

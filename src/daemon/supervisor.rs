@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -71,7 +72,8 @@ struct StoppingWorker {
 
 pub struct Supervisor {
     store: Store,
-    client: Client,
+    /// TLS configuration of the API clients.
+    tls: Arc<ClientConfig>,
     heartbeats: Heartbeats,
     tasks: JoinSet<EndedWorker>,
     accounts: BTreeMap<AccountName, (Vec<RunningWorker>, Account)>,
@@ -93,14 +95,14 @@ pub struct Supervisor {
 impl Supervisor {
     pub fn new(
         store: Store,
-        client: Client,
+        tls: Arc<ClientConfig>,
         heartbeats: Heartbeats,
         learned_rates: SharedRates,
         config: &Config,
     ) -> Self {
         Self {
             store,
-            client,
+            tls,
             heartbeats,
             learned_rates,
             tasks: JoinSet::new(),
@@ -236,7 +238,7 @@ impl Supervisor {
 
     /// Returns the access of an account. Over a reload it keeps its rate limiter.
     async fn access(&mut self, account: &Account) -> Result<Arc<AccountAccess>, DaemonError> {
-        let (now, client) = (clock::now(), self.client.for_account(account)?);
+        let (now, client) = (clock::now(), Client::new(&self.tls, account)?);
         let access = match self.accesses.get(&account.name) {
             Some(access) => access.reopened(account.clone(), client, now),
             None => AccountAccess::open(account.clone(), self.store.clone(), client, now).await?,

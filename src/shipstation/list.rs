@@ -9,14 +9,13 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use url::Url;
 
-use super::account::WholeAnswer;
-use super::{Client, wire};
+use super::account::{Client, WholeAnswer};
+use super::wire;
 use crate::domain::account::Account;
 use crate::domain::label::{LabelId, Metadata};
 use crate::domain::polling::discovery::{ListPage, ListRequest, ListedLabel, ListedState};
 use crate::domain::tracking::Text;
 use crate::domain::tracking::reading::Reading;
-use crate::transport::NoClient;
 
 /// Maximum length of an id or code in bytes; longer ones are left out.
 const MAX_TEXT_BYTES: usize = 128;
@@ -33,7 +32,6 @@ impl Client {
         request: ListRequest,
         now: Timestamp,
     ) -> Result<ListPage, Reading> {
-        let client = self.of(account).map_err(|NoClient(detail)| Reading::NoConnection { detail })?;
         let ListRequest { created_from: from, page, page_size, voided_only } = request;
         let voided = if voided_only { "&label_status=voided" } else { "" };
         let no_url = |_| Reading::WrongEndpoint {
@@ -45,7 +43,7 @@ impl Client {
         let target = format!(
             "{path}?created_at_start={from}&sort_by=created_at&sort_dir=asc&page={page}&page_size={page_size}{voided}"
         );
-        let WholeAnswer { status, body, .. } = client.get(&target, now).await?;
+        let WholeAnswer { status, body, .. } = self.get(account, &target, now).await?;
         classify(status, &body, page, url)
     }
 }

@@ -32,6 +32,7 @@ use trackpost::sandbox::{
     Answer, Clock, ReceivedCallback, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
     SandboxOptions,
 };
+use trackpost::shipstation::{self, Client};
 use trackpost::store::Store;
 use trackpost::store::views::labels::{LabelFilter, LabelView};
 use trackpost::workers::account_access::{AccountAccess, RequestKind};
@@ -303,7 +304,7 @@ impl Harness {
         self.callbacks("orders").into_iter().map(|delivery| delivery.kind.unwrap()).collect()
     }
 
-    /// Returns the poller and a courier, which a crash test steps or drops halfway.
+    /// Returns the poller, which a crash test steps or drops halfway.
     pub fn poller(&mut self) -> &mut Poller {
         self.work().poller.as_mut().expect("the poller was taken")
     }
@@ -329,7 +330,7 @@ impl Harness {
     /// Returns the access of another account in the same database.
     pub async fn of_account(&self, name: &str) -> Arc<AccountAccess> {
         let account = Account { name: AccountName::new(name), ..self.account.clone() };
-        let client = self.access().client.clone();
+        let client = Client::new(&shipstation::tls().unwrap(), &account).unwrap();
         Arc::new(AccountAccess::open(account, self.store().clone(), client, self.now()).await.unwrap())
     }
 
