@@ -170,8 +170,8 @@ impl WebhookClient {
     }
 
     fn attempt_of_failure(&self, failure: ExchangeFailure, now: Timestamp) -> Attempt {
-        let ExchangeFailure { fault, detail } = failure;
-        let outcome = match fault {
+        let ExchangeFailure { cause, detail } = failure;
+        let outcome = match cause {
             FailureCause::Ours => {
                 shortage::note(&detail, now);
                 Outcome::OurFault

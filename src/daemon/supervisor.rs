@@ -120,17 +120,17 @@ impl Supervisor {
         }
     }
 
-    /// Label sources of the configuration. The registrar reads and applies them.
+    /// Passes the label sources of the configuration to the registrar, which reads and applies them.
     pub fn register(&mut self, sources: LabelSources) {
         self.wanted.send_replace(Some(Arc::new(sources)));
     }
 
-    /// The published key set.
+    /// Returns a receiver of the published key set.
     pub fn jwks(&self) -> watch::Receiver<Arc<str>> {
         self.jwks.subscribe()
     }
 
-    /// Accounts and subscribers of the configuration.
+    /// Returns a receiver of the accounts and subscribers of the configuration.
     pub fn configured(&self) -> watch::Receiver<Arc<Configured>> {
         self.configured.subscribe()
     }

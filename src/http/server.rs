@@ -214,7 +214,7 @@ impl OpenConnections {
 struct Pieces {
     rest: Bytes,
     _busy: RunningAnswer,
-    _visit: Option<Arc<PagePermit>>,
+    _permit: Option<Arc<PagePermit>>,
 }
 
 async fn in_pieces(answer: Response<Body>, busy: RunningAnswer) -> Response<Pieces> {
@@ -226,8 +226,8 @@ async fn in_pieces(answer: Response<Body>, busy: RunningAnswer) -> Response<Piec
             Bytes::new()
         }
     };
-    let visit = parts.extensions.remove();
-    Response::from_parts(parts, Pieces { rest, _busy: busy, _visit: visit })
+    let permit = parts.extensions.remove();
+    Response::from_parts(parts, Pieces { rest, _busy: busy, _permit: permit })
 }
 
 impl hyper::body::Body for Pieces {

@@ -117,7 +117,7 @@ impl Client {
             let answer = self.transport.send(&Method::GET, target, &self.headers, &no_body, &progress).await;
             match answer {
                 Ok(answer) => read_whole(answer, now).await,
-                Err(ExchangeFailure { fault: FailureCause::Address, detail }) => {
+                Err(ExchangeFailure { cause: FailureCause::Address, detail }) => {
                     let url = account.base_url.clone();
                     Err(Reading::WrongEndpoint { status: None, url, detail })
                 }
@@ -189,7 +189,7 @@ async fn read_whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, R
             let detail = format!("the answer is larger than {LARGEST_BODY} bytes");
             Err(Reading::Garbled { status: status.as_u16(), detail })
         }
-        Err(failure) if failure.fault == FailureCause::Ours => Err(reading_of_failure(failure, now)),
+        Err(failure) if failure.cause == FailureCause::Ours => Err(reading_of_failure(failure, now)),
         Err(failure) => Err(Reading::Garbled {
             status: status.as_u16(),
             detail: format!("the answer is incomplete: {}", failure.detail),
@@ -199,8 +199,8 @@ async fn read_whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, R
 
 /// Returns the reading of an exchange without an answer.
 fn reading_of_failure(failure: ExchangeFailure, now: Timestamp) -> Reading {
-    let ExchangeFailure { fault, detail } = failure;
-    match fault {
+    let ExchangeFailure { cause, detail } = failure;
+    match cause {
         FailureCause::Ours => {
             shortage::note(&detail, now);
             Reading::OurFault { detail }

@@ -156,7 +156,7 @@ mod tests {
         let resolved = addresses("localhost", 80, Some(HTTP)).await.unwrap();
         assert!(resolved.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
         let refused = addresses("169.254.169.254", 80, Some(HTTP)).await.unwrap_err();
-        assert_eq!(refused.fault, FailureCause::Address, "{refused:?}");
+        assert_eq!(refused.cause, FailureCause::Address, "{refused:?}");
     }
 
     #[test]
@@ -164,15 +164,15 @@ mod tests {
         let silent =
             || io::Error::other("failed to lookup address information: Temporary failure in name resolution");
         let unknown = io::Error::other("failed to lookup address information: Name or service not known");
-        assert_eq!(unresolved("hooks.example", &silent()).fault, FailureCause::Ours);
-        assert_eq!(unresolved("hooks.example", &unknown).fault, FailureCause::Name);
+        assert_eq!(unresolved("hooks.example", &silent()).cause, FailureCause::Ours);
+        assert_eq!(unresolved("hooks.example", &unknown).cause, FailureCause::Name);
         RESOLVED.note("hooks.example");
         assert_eq!(
-            unresolved("hooks.example", &silent()).fault,
+            unresolved("hooks.example", &silent()).cause,
             FailureCause::Ours,
             "it answered for this name only"
         );
         RESOLVED.note("api.example");
-        assert_eq!(unresolved("hooks.example", &silent()).fault, FailureCause::Name);
+        assert_eq!(unresolved("hooks.example", &silent()).cause, FailureCause::Name);
     }
 }

@@ -454,5 +454,5 @@ async fn a_link_local_address_is_refused_at_connect_time() {
     let transport =
         Transport::new(&"http://169.254.169.254/".parse().unwrap(), settings(address_policy)).unwrap();
     let failure = get(&transport).await.unwrap_err();
-    assert_eq!(failure.fault, FailureCause::Address, "{failure:?}");
+    assert_eq!(failure.cause, FailureCause::Address, "{failure:?}");
 }

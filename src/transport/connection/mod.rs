@@ -49,7 +49,7 @@ pub(super) struct Connection {
 /// An exchange without an answer.
 pub(super) struct Broken {
     pub(super) failure: ExchangeFailure,
-    /// Whether not one byte of the answer came.
+    /// Whether no byte of the answer came.
     pub(super) unanswered: bool,
 }
 
