@@ -108,14 +108,6 @@ pub async fn run(
     }
 }
 
-/// Replaces the labels of the configuration by `labels`, without files.
-pub async fn apply(store: &Store, sources: LabelSources, now: Timestamp) -> Result<(), StoreError> {
-    let mut registrar = Registrar::new(store.clone());
-    registrar.configure(Arc::new(sources));
-    registrar.step(now).await?;
-    Ok(())
-}
-
 /// State of the registrar between two steps.
 pub struct Registrar {
     store: Store,

@@ -40,7 +40,7 @@ use trackpost::workers::courier::Courier;
 use trackpost::workers::discoverer::Discoverer;
 use trackpost::workers::learned_rates::SharedRates;
 use trackpost::workers::poller::{PollPolicy, Poller};
-use trackpost::workers::registrar;
+use trackpost::workers::registrar::Registrar;
 
 pub use database::{about, connect};
 
@@ -194,7 +194,9 @@ impl Harness {
 
     /// Replaces the labels of the configuration by these.
     pub async fn configure(&self, labels: Vec<Registration>) {
-        registrar::apply(self.store(), LabelSources::of(labels), self.now()).await.unwrap();
+        let mut registrar = Registrar::new(self.store().clone());
+        registrar.configure(Arc::new(LabelSources::of(labels)));
+        registrar.step(self.now()).await.unwrap();
     }
 
     /// Lets the API return this tracking answer for `label` from now on.
@@ -394,8 +396,4 @@ pub fn loopback() -> SocketAddr {
 /// Returns a loopback address whose port is free now, and probably a moment later.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind(loopback()).unwrap().local_addr().unwrap()
-}
-
-pub fn free_port() -> u16 {
-    free_address().port()
 }
