@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use url::Url;
+use url::{Position, Url};
 
 use crate::clock::Stopwatch;
 use crate::domain::delivery::address::AddressPolicy;
@@ -51,8 +51,8 @@ pub struct Callback<'a> {
 /// The connections to one subscriber.
 #[derive(Clone)]
 pub struct WebhookClient {
-    /// The connections and the parsed URL; an error if that is not valid.
-    transport: Result<(Transport, Url), url::ParseError>,
+    transport: Transport,
+    url: Url,
     address_policy: AddressPolicy,
     redaction: Redaction,
 }
@@ -66,8 +66,9 @@ impl fmt::Debug for WebhookClient {
 
 impl WebhookClient {
     pub fn new(subscriber: &Subscriber) -> Result<Self, NoClient> {
-        let url = Url::parse(subscriber.url.expose());
-        let encrypted = url.as_ref().is_ok_and(|url| url.scheme() == "https");
+        // The configuration has validated it.
+        let url = Url::parse(subscriber.url.expose()).map_err(|error| NoClient(error.to_string()))?;
+        let encrypted = url.scheme() == "https";
         let address_policy = AddressPolicy { encrypted, allow_insecure: subscriber.allow_insecure };
         let tls = crate::tls::client_config(&subscriber.roots, subscriber.identity.as_ref())
             .map_err(|error| NoClient(error.to_string()))?;
@@ -80,47 +81,34 @@ impl WebhookClient {
             limits: ConnectionLimits::default(),
             connect_timeout: None,
         };
-        let transport = match url {
-            Ok(url) => {
-                let transport = Transport::new(&url, settings).map_err(|what| NoClient(what.to_owned()))?;
-                Ok((transport, url))
-            }
-            Err(error) => Err(error),
-        };
-        Ok(Self { transport, address_policy, redaction: Redaction::of(subscriber) })
+        let transport = Transport::new(&url, settings).map_err(|what| NoClient(what.to_owned()))?;
+        Ok(Self { transport, url, address_policy, redaction: Redaction::of(subscriber) })
     }
 
     /// Makes one attempt at `now`.
     pub async fn post(&self, subscriber: &Subscriber, callback: &Callback<'_>, now: Timestamp) -> Attempt {
         let watch = Stopwatch::start();
-        let mut attempt = match &self.transport {
-            Ok((transport, url)) => self.exchange(transport, subscriber, url, callback, now).await,
-            Err(error) => failed_attempt(now, Outcome::AddressRefused, error.to_string()),
-        };
+        let mut attempt = self.exchange(subscriber, callback, watch, now).await;
         attempt.duration = watch.elapsed();
         attempt
     }
 
     async fn exchange(
         &self,
-        transport: &Transport,
         subscriber: &Subscriber,
-        url: &Url,
         callback: &Callback<'_>,
+        watch: Stopwatch,
         now: Timestamp,
     ) -> Attempt {
         // The resolver checks names only, so an address is checked here.
-        if let Err(refusal) = check_literal(self.address_policy, url) {
+        if let Err(refusal) = check_literal(self.address_policy, &self.url) {
             return failed_attempt(now, Outcome::AddressRefused, refusal.to_string());
         }
-        let (watch, progress) = (Stopwatch::start(), ExchangeProgress::default());
-        let headers = headers(transport.headers().clone(), subscriber, callback, now);
-        let target = match url.query() {
-            None => url.path().to_owned(),
-            Some(query) => format!("{}?{query}", url.path()),
-        };
+        let progress = ExchangeProgress::default();
+        let headers = headers(self.transport.headers().clone(), subscriber, callback, now);
+        let target = &self.url[Position::BeforePath..Position::AfterQuery];
         let body = Bytes::copy_from_slice(callback.body.as_bytes());
-        let sent = transport.send(&Method::POST, &target, &headers, &body, &progress);
+        let sent = self.transport.send(&Method::POST, target, &headers, &body, &progress);
         match tokio::time::timeout(subscriber.timeout, sent).await {
             Ok(Ok(answer)) => self.attempt_of_answer(answer, subscriber.timeout, watch, now).await,
             Ok(Err(failure)) => self.attempt_of_failure(failure, now),
