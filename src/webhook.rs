@@ -5,7 +5,6 @@
 
 mod redaction;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,19 +48,11 @@ pub struct Callback<'a> {
 }
 
 /// The connections to one subscriber.
-#[derive(Clone)]
 pub struct WebhookClient {
     transport: Transport,
     url: Url,
     address_policy: AddressPolicy,
     redaction: Redaction,
-}
-
-impl fmt::Debug for WebhookClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The transport is left out, because it contains proxies with credentials.
-        f.debug_struct("WebhookClient").field("address_policy", &self.address_policy).finish_non_exhaustive()
-    }
 }
 
 impl WebhookClient {
@@ -100,7 +91,7 @@ impl WebhookClient {
         watch: Stopwatch,
         now: Timestamp,
     ) -> Attempt {
-        // The resolver checks names only, so an address is checked here.
+        // Behind a proxy the resolver does not see the host, so an address in the URL is checked here.
         if let Err(refusal) = check_literal(self.address_policy, &self.url) {
             return failed_attempt(now, Outcome::AddressRefused, refusal.to_string());
         }
