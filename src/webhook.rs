@@ -22,10 +22,12 @@ use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::retry_after;
 use crate::shortage;
 use crate::transport::{
-    AnswerBody, ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, NoClient,
-    Settings, Transport, check_literal, shown_location,
+    AnswerBody, ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, Settings,
+    Transport, check_literal, shown_location,
 };
 use redaction::Redaction;
+
+pub use crate::transport::NoClient;
 
 /// Maximum number of bytes read of an answer's body.
 const READ_BYTES: usize = 16 * 1024;

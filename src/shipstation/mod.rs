@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use crate::transport::NoClient;
-
+pub use crate::transport::NoClient;
 pub use account::{Client, reading_of_body};
 
 /// Returns the TLS configuration of all clients.

@@ -27,8 +27,7 @@ use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
 use crate::store::outbox::{Inbox, Settled};
 use crate::store::{Store, StoreError};
-use crate::transport::NoClient;
-use crate::webhook::WebhookClient;
+use crate::webhook::{NoClient, WebhookClient};
 use crate::workers::heartbeat::{Heartbeat, IDLE_INTERVAL};
 use crate::workers::in_flight::InFlight;
 
