@@ -5,7 +5,6 @@ pub(super) mod pool;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -16,7 +15,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::InspectReader;
 
 use super::descriptors::ConnectionPermit;
 use super::failure::ExchangeFailure;
@@ -33,6 +33,8 @@ pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// A stream that passes received bytes to a [`Meter`].
+type Metered = InspectReader<Box<dyn Duplex>, Box<dyn FnMut(&[u8]) + Send>>;
 type Driver = http1::Connection<TokioIo<Metered>, Full<Bytes>>;
 
 /// An open connection.
@@ -60,13 +62,14 @@ impl Connection {
         let permit = ConnectionPermit::take()?;
         let stream = connect::connect(route, progress).await?;
         let meter = Meter::default();
-        let io = TokioIo::new(Metered { stream, meter: meter.clone() });
+        let counted = meter.clone();
+        let metered: Metered = InspectReader::new(stream, Box::new(move |bytes| counted.count(bytes)));
         let (sender, driver) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
             .ignore_invalid_headers_in_responses(true)
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
-            .handshake(io)
+            .handshake(TokioIo::new(metered))
             .await
             .map_err(|error| ExchangeFailure::exchange(&error, false, None))?;
         Ok(Self { sender, driver: Some(driver), meter, opened, used: opened, _permit: permit })
@@ -248,52 +251,5 @@ impl Meter {
 
     fn lock(&self) -> MutexGuard<'_, MeterReading> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A stream that counts received bytes.
-struct Metered {
-    stream: Box<dyn Duplex>,
-    meter: Meter,
-}
-
-impl AsyncRead for Metered {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.meter.count(&buf.filled()[before..]);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
