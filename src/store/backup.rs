@@ -3,16 +3,16 @@
 //! `VACUUM INTO` copies within one read transaction, while the daemon goes on writing. The copy is written under a
 //! temporary name, checked, and renamed last. So the target file is always complete.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::StoreError;
-use super::file::{MODE, beside};
+use super::file::{MODE, beside, open_or_create};
 
 /// Error of a backup.
 #[derive(Debug, thiserror::Error)]
@@ -140,16 +140,10 @@ impl PartialFile {
     /// Creates the file, or empties that of a killed backup, and locks it.
     fn create(path: PathBuf) -> Result<Self, BackupError> {
         let failed = |error: io::Error| BackupError::File { path: path.clone(), error };
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(MODE)
-            .open(&path)
-            .map_err(failed)?;
+        let file = open_or_create(&path).map_err(failed)?;
         file.try_lock().map_err(|_| BackupError::Busy { path: path.clone() })?;
         file.set_len(0).map_err(failed)?;
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(MODE)).map_err(failed)?;
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(failed)?;
         Ok(Self { path, file })
     }
 }

@@ -8,15 +8,15 @@
 //! reload. It also keeps a second daemon away from the side files of a database that was removed under a running
 //! daemon.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use super::file::{FileId, MODE, beside};
+use super::file::{FileId, beside, open_or_create};
 use crate::domain::degraded::Degraded;
 
 /// The lock of a running daemon.
@@ -170,10 +170,6 @@ fn read(file: &File) -> DaemonRecord {
         std::thread::yield_now();
     }
     DaemonRecord::default()
-}
-
-fn open_or_create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
 }
 
 fn try_lock(file: &File, path: &Path, beside: &File) -> Result<(), StoreError> {
