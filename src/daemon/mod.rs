@@ -86,16 +86,18 @@ pub async fn read_config(
     environment: &Environment,
     signals: &mut Signals,
 ) -> Result<Option<Loaded>, DaemonError> {
-    let (path, environment) = (path.to_owned(), environment.clone());
-    let reading = tokio::task::spawn_blocking(move || Config::load(&path, &environment));
     tokio::select! {
         biased;
         () = signals.stop() => Ok(None),
-        read = reading => match read {
-            Ok(loaded) => Ok(Some(loaded?)),
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        },
+        loaded = load(path, environment) => Ok(Some(loaded?)),
     }
+}
+
+/// Reads the configuration on a thread that may block, because secret files may lie on a slow file system.
+async fn load(path: &Path, environment: &Environment) -> Result<Loaded, Faults> {
+    let (path, environment) = (path.to_owned(), environment.clone());
+    let loading = tokio::task::spawn_blocking(move || Config::load(&path, &environment));
+    loading.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
 /// Opens the database and runs its writer in the background, as long as a handle exists.
