@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -24,7 +23,7 @@ use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::time::{later, signed};
 use crate::http::{self, Sources};
 use crate::notices::Notices;
-use crate::shipstation::Client;
+use crate::shipstation::{Client, Tls};
 use crate::store::views::attention::Configured;
 use crate::store::{Store, StoreError};
 use crate::workers::account_access::AccountAccess;
@@ -72,8 +71,7 @@ struct StoppingWorker {
 
 pub struct Supervisor {
     store: Store,
-    /// TLS configuration of the API clients.
-    tls: Arc<ClientConfig>,
+    tls: Tls,
     heartbeats: Heartbeats,
     tasks: JoinSet<EndedWorker>,
     accounts: BTreeMap<AccountName, (Vec<RunningWorker>, Account)>,
@@ -95,7 +93,7 @@ pub struct Supervisor {
 impl Supervisor {
     pub fn new(
         store: Store,
-        tls: Arc<ClientConfig>,
+        tls: Tls,
         heartbeats: Heartbeats,
         learned_rates: SharedRates,
         config: &Config,

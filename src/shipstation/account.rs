@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
-use rustls::ClientConfig;
 use url::{Position, Url};
 
+use super::Tls;
 use super::wire::{self, Limit};
 use crate::domain::account::Account;
 use crate::domain::delivery::address::AddressPolicy;
@@ -55,7 +55,7 @@ pub(super) struct WholeAnswer {
 impl Client {
     /// # Errors
     /// The URL, the key or a proxy is not valid.
-    pub fn new(tls: &Arc<ClientConfig>, account: &Account) -> Result<Self, NoClient> {
+    pub fn new(tls: &Tls, account: &Account) -> Result<Self, NoClient> {
         let no_client = |what: &str| NoClient(format!("account {}: {what}", account.name));
         let url: Url = account.base_url.parse().map_err(|_| no_client("base_url is not a valid URL"))?;
         let settings = Settings {

@@ -14,11 +14,14 @@ use rustls::ClientConfig;
 pub use crate::transport::NoClient;
 pub use account::{Client, reading_of_body};
 
-/// Returns the TLS configuration of all clients.
+/// TLS configuration of the clients of all accounts. Cheap to clone.
+pub type Tls = Arc<ClientConfig>;
+
+/// Returns the TLS configuration.
 ///
 /// # Errors
 /// TLS cannot be set up on this machine.
-pub fn tls() -> Result<Arc<ClientConfig>, NoClient> {
+pub fn tls() -> Result<Tls, NoClient> {
     let config = crate::tls::client_config(&[], None).map_err(|error| NoClient(error.to_string()))?;
     Ok(Arc::new(config))
 }

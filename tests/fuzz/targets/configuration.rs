@@ -1,12 +1,11 @@
 //! A configuration file and environment variables, each after a separator.
 
 use std::fs;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use rustls::ClientConfig;
 use tempfile::TempDir;
 use trackpost::config::{Config, Environment, Fault};
-use trackpost::shipstation::{self, Client};
+use trackpost::shipstation::{self, Client, Tls};
 use trackpost::webhook::WebhookClient;
 
 pub fn seeds() -> Vec<Vec<u8>> {
@@ -63,7 +62,7 @@ fn check_faults(faults: &[Fault]) {
 
 /// A valid configuration has clients for each account and subscriber.
 fn check_clients(config: &Config) {
-    static TLS: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    static TLS: OnceLock<Tls> = OnceLock::new();
     let tls = TLS.get_or_init(|| shipstation::tls().unwrap());
     for account in config.accounts.values() {
         Client::new(tls, account).unwrap_or_else(|error| panic!("{error}"));
