@@ -65,7 +65,6 @@ pub mod metrics;
 pub mod notices;
 pub mod shortage;
 
-pub mod agent;
 pub mod tls;
 pub mod transport;
 

@@ -4,51 +4,29 @@
 //! label ids, so the number of series is bounded.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::clock::Stopwatch;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PollLabelSet {
-    pub account: String,
-    pub outcome: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct NoticedLabelSet {
-    pub account: String,
-    /// `delivery` or `other`.
-    pub event: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct AttemptLabelSet {
-    pub subscriber: String,
-    pub outcome: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SubscriberLabelSet {
-    pub subscriber: String,
-}
+/// Names and values of `N` labels.
+pub type LabelValues<const N: usize> = [(&'static str, String); N];
 
 /// A histogram for each set of label values.
-pub type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+type Histograms<const N: usize> = Family<LabelValues<N>, Histogram, fn() -> Histogram>;
 
 #[derive(Debug)]
 pub struct Metrics {
     started: Stopwatch,
-    pub polls: Family<PollLabelSet, Counter>,
-    pub noticed: Histograms<NoticedLabelSet>,
-    pub attempts: Family<AttemptLabelSet, Counter>,
-    pub dead: Family<SubscriberLabelSet, Counter>,
-    pub latency: Histograms<SubscriberLabelSet>,
+    pub polls: Family<LabelValues<2>, Counter>,
+    pub noticed: Histograms<2>,
+    pub attempts: Family<LabelValues<2>, Counter>,
+    pub dead: Family<LabelValues<1>, Counter>,
+    pub latency: Histograms<1>,
     pub batch_rows: Histogram,
     pub batch_seconds: Histogram,
     recent: Mutex<Recent>,
@@ -86,52 +64,48 @@ impl Metrics {
 
     /// Counts a poll; `changed`: it made messages.
     pub fn polled(&self, account: &str, outcome: &str, changed: bool) {
-        let poll = PollLabelSet { account: account.to_owned(), outcome: outcome.to_owned() };
+        let poll = [("account", account.to_owned()), ("outcome", outcome.to_owned())];
         self.polls.get_or_create(&poll).inc();
-        self.recent(|minute, _| {
-            minute.polls += 1;
-            minute.changes += u32::from(changed);
-        });
+        let mut recent = self.recent();
+        let minute = recent.at(self.minute());
+        minute.polls += 1;
+        minute.changes += u32::from(changed);
     }
 
     /// Counts a new event, noticed `after` the last good answer without it.
     pub fn noticed(&self, account: &str, delivered: bool, after: Duration) {
         let event = if delivered { "delivery" } else { "other" };
-        let noticed = NoticedLabelSet { account: account.to_owned(), event: event.to_owned() };
+        let noticed = [("account", account.to_owned()), ("event", event.to_owned())];
         self.noticed.get_or_create(&noticed).observe(after.as_secs_f64());
     }
 
     /// Counts an attempt.
     pub fn attempted(&self, subscriber: &str, outcome: &str) {
-        let attempt = AttemptLabelSet { subscriber: subscriber.to_owned(), outcome: outcome.to_owned() };
-        self.attempts.get_or_create(&attempt).inc();
+        self.attempts.get_or_create(&attempt_labels(subscriber, outcome)).inc();
     }
 
     /// Returns the number of attempts with this outcome.
     pub fn attempts_of(&self, subscriber: &str, outcome: &str) -> u64 {
-        let attempt = AttemptLabelSet { subscriber: subscriber.to_owned(), outcome: outcome.to_owned() };
-        self.attempts.get(&attempt).map_or(0, |count| count.get())
+        self.attempts.get(&attempt_labels(subscriber, outcome)).map_or(0, |count| count.get())
     }
 
     /// Counts an accepted message, with the time since it was made or queued again.
     pub fn delivered(&self, subscriber: &str, after: Duration) {
-        let of = SubscriberLabelSet { subscriber: subscriber.to_owned() };
-        self.latency.get_or_create(&of).observe(after.as_secs_f64());
+        self.latency.get_or_create(&subscriber_label(subscriber)).observe(after.as_secs_f64());
         let bucket = LATENCY_BOUNDS.iter().position(|bound| after.as_secs_f64() <= *bound);
-        self.recent(|_, latencies| {
-            let latencies = latencies.entry(of.subscriber).or_default();
-            latencies[bucket.unwrap_or(LATENCY_BOUNDS.len())] += 1;
-        });
+        let mut recent = self.recent();
+        let latencies = recent.latencies.entry(subscriber.to_owned()).or_default();
+        latencies[bucket.unwrap_or(LATENCY_BOUNDS.len())] += 1;
     }
 
     /// Makes the series of dead deliveries of a subscriber exist from the start, so that `increase` sees the first one.
     pub fn create_dead_series(&self, subscriber: &str) {
-        drop(self.dead.get_or_create(&SubscriberLabelSet { subscriber: subscriber.to_owned() }));
+        drop(self.dead.get_or_create(&subscriber_label(subscriber)));
     }
 
     /// Counts a dead delivery.
     pub fn dead(&self, subscriber: &str) {
-        self.dead.get_or_create(&SubscriberLabelSet { subscriber: subscriber.to_owned() }).inc();
+        self.dead.get_or_create(&subscriber_label(subscriber)).inc();
     }
 
     /// Counts a committed transaction of the writer.
@@ -139,6 +113,41 @@ impl Metrics {
         self.batch_rows.observe(rows as f64);
         self.batch_seconds.observe(took.as_secs_f64());
     }
+
+    /// Returns the minutes of the last day since the start, oldest first; the last one is the current minute.
+    pub fn minutes(&self) -> Vec<Minute> {
+        let mut recent = self.recent();
+        recent.at(self.minute());
+        recent.minutes.iter().copied().collect()
+    }
+
+    /// Returns the latencies of deliveries, of all subscribers or of one.
+    pub fn latencies(&self, subscriber: Option<&str>) -> Latencies {
+        let recent = self.recent();
+        let mut sum = Latencies::default();
+        let wanted =
+            recent.latencies.iter().filter(|(name, _)| subscriber.is_none_or(|wanted| wanted == *name));
+        wanted.for_each(|(_, of)| sum.iter_mut().zip(of).for_each(|(sum, more)| *sum += more));
+        sum
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of the current minute since the start.
+    fn minute(&self) -> u64 {
+        self.uptime().as_secs() / 60
+    }
+}
+
+fn attempt_labels(subscriber: &str, outcome: &str) -> LabelValues<2> {
+    [("subscriber", subscriber.to_owned()), ("outcome", outcome.to_owned())]
+}
+
+/// The label of a subscriber.
+pub fn subscriber_label(subscriber: &str) -> LabelValues<1> {
+    [("subscriber", subscriber.to_owned())]
 }
 
 /// Polls of a minute, and the number of them with a change.
@@ -172,34 +181,6 @@ impl Recent {
             }
         }
         self.minutes.back_mut().expect("one was put there")
-    }
-}
-
-impl Metrics {
-    fn recent<T>(&self, change: impl FnOnce(&mut Minute, &mut BTreeMap<String, Latencies>) -> T) -> T {
-        let minute = self.uptime().as_secs() / 60;
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.at(minute);
-        let Recent { minutes, latencies, .. } = &mut *recent;
-        change(minutes.back_mut().expect("this minute is there"), latencies)
-    }
-
-    /// Returns the minutes of the last day since the start, oldest first; the last one is the current minute.
-    pub fn minutes(&self) -> Vec<Minute> {
-        let minute = self.uptime().as_secs() / 60;
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.at(minute);
-        recent.minutes.iter().copied().collect()
-    }
-
-    /// Returns the latencies of deliveries, of all subscribers or of one.
-    pub fn latencies(&self, subscriber: Option<&str>) -> Latencies {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sum = Latencies::default();
-        let wanted =
-            recent.latencies.iter().filter(|(name, _)| subscriber.is_none_or(|wanted| wanted == *name));
-        wanted.for_each(|(_, of)| sum.iter_mut().zip(of).for_each(|(sum, more)| *sum += more));
-        sum
     }
 }
 

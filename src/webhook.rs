@@ -5,7 +5,6 @@
 
 mod redaction;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use url::Url;
+use url::{Position, Url};
 
 use crate::clock::Stopwatch;
 use crate::domain::delivery::address::AddressPolicy;
@@ -27,6 +26,8 @@ use crate::transport::{
     Transport, check_literal, shown_location,
 };
 use redaction::Redaction;
+
+pub use crate::transport::NoClient;
 
 /// Maximum number of bytes read of an answer's body.
 const READ_BYTES: usize = 16 * 1024;
@@ -48,34 +49,22 @@ pub struct Callback<'a> {
     pub body: &'a str,
 }
 
-/// A client cannot be created: TLS cannot be set up on this machine, or a proxy's URL is not valid.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the HTTP client cannot be created: {0}")]
-pub struct NoTls(String);
-
 /// The connections to one subscriber.
-#[derive(Clone)]
 pub struct WebhookClient {
-    /// The connections and the parsed URL; an error if that is not valid.
-    transport: Result<(Transport, Url), url::ParseError>,
+    transport: Transport,
+    url: Url,
     address_policy: AddressPolicy,
     redaction: Redaction,
 }
 
-impl fmt::Debug for WebhookClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The transport is left out, because it contains proxies with credentials.
-        f.debug_struct("WebhookClient").field("address_policy", &self.address_policy).finish_non_exhaustive()
-    }
-}
-
 impl WebhookClient {
-    pub fn new(subscriber: &Subscriber) -> Result<Self, NoTls> {
-        let url = Url::parse(subscriber.url.expose());
-        let encrypted = url.as_ref().is_ok_and(|url| url.scheme() == "https");
+    pub fn new(subscriber: &Subscriber) -> Result<Self, NoClient> {
+        // The configuration has validated it.
+        let url = Url::parse(subscriber.url.expose()).map_err(|error| NoClient(error.to_string()))?;
+        let encrypted = url.scheme() == "https";
         let address_policy = AddressPolicy { encrypted, allow_insecure: subscriber.allow_insecure };
         let tls = crate::tls::client_config(&subscriber.roots, subscriber.identity.as_ref())
-            .map_err(|error| NoTls(error.to_string()))?;
+            .map_err(|error| NoClient(error.to_string()))?;
         let settings = Settings {
             tls: Arc::new(tls),
             proxies: subscriber.proxies.clone(),
@@ -85,47 +74,34 @@ impl WebhookClient {
             limits: ConnectionLimits::default(),
             connect_timeout: None,
         };
-        let transport = match url {
-            Ok(url) => {
-                let transport = Transport::new(&url, settings).map_err(|what| NoTls(what.to_owned()))?;
-                Ok((transport, url))
-            }
-            Err(error) => Err(error),
-        };
-        Ok(Self { transport, address_policy, redaction: Redaction::of(subscriber) })
+        let transport = Transport::new(&url, settings).map_err(|what| NoClient(what.to_owned()))?;
+        Ok(Self { transport, url, address_policy, redaction: Redaction::of(subscriber) })
     }
 
     /// Makes one attempt at `now`.
     pub async fn post(&self, subscriber: &Subscriber, callback: &Callback<'_>, now: Timestamp) -> Attempt {
         let watch = Stopwatch::start();
-        let mut attempt = match &self.transport {
-            Ok((transport, url)) => self.exchange(transport, subscriber, url, callback, now).await,
-            Err(error) => failed_attempt(now, Outcome::AddressRefused, error.to_string()),
-        };
+        let mut attempt = self.exchange(subscriber, callback, watch, now).await;
         attempt.duration = watch.elapsed();
         attempt
     }
 
     async fn exchange(
         &self,
-        transport: &Transport,
         subscriber: &Subscriber,
-        url: &Url,
         callback: &Callback<'_>,
+        watch: Stopwatch,
         now: Timestamp,
     ) -> Attempt {
-        // The resolver checks names only, so an address is checked here.
-        if let Err(refusal) = check_literal(self.address_policy, url) {
+        // Behind a proxy the resolver does not see the host, so an address in the URL is checked here.
+        if let Err(refusal) = check_literal(self.address_policy, &self.url) {
             return failed_attempt(now, Outcome::AddressRefused, refusal.to_string());
         }
-        let (watch, progress) = (Stopwatch::start(), ExchangeProgress::default());
-        let headers = headers(transport.headers().clone(), subscriber, callback, now);
-        let target = match url.query() {
-            None => url.path().to_owned(),
-            Some(query) => format!("{}?{query}", url.path()),
-        };
+        let progress = ExchangeProgress::default();
+        let headers = headers(self.transport.headers().clone(), subscriber, callback, now);
+        let target = &self.url[Position::BeforePath..Position::AfterQuery];
         let body = Bytes::copy_from_slice(callback.body.as_bytes());
-        let sent = transport.send(&Method::POST, &target, &headers, &body, &progress);
+        let sent = self.transport.send(&Method::POST, target, &headers, &body, &progress);
         match tokio::time::timeout(subscriber.timeout, sent).await {
             Ok(Ok(answer)) => self.attempt_of_answer(answer, subscriber.timeout, watch, now).await,
             Ok(Err(failure)) => self.attempt_of_failure(failure, now),
@@ -175,8 +151,8 @@ impl WebhookClient {
     }
 
     fn attempt_of_failure(&self, failure: ExchangeFailure, now: Timestamp) -> Attempt {
-        let ExchangeFailure { fault, detail } = failure;
-        let outcome = match fault {
+        let ExchangeFailure { cause, detail } = failure;
+        let outcome = match cause {
             FailureCause::Ours => {
                 shortage::note(&detail, now);
                 Outcome::OurFault
@@ -207,7 +183,8 @@ fn redirect(headers: &HeaderMap) -> String {
     }
 }
 
-fn failed_attempt(now: Timestamp, outcome: Outcome, detail: String) -> Attempt {
+/// Returns an attempt without an answer.
+pub fn failed_attempt(now: Timestamp, outcome: Outcome, detail: String) -> Attempt {
     Attempt {
         started_at: now,
         duration: Duration::ZERO,

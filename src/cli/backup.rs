@@ -22,7 +22,7 @@ pub async fn run(config: &Path, what: &args::Backup) -> Result<ExitCode, Failure
     let mut progress = Progress::new("backup", Unit::Bytes, Some(backup.expected_bytes()));
     let mut writing = pin!(backup.write());
     let mut interrupted = pin!(crate::daemon::stop_signal()?);
-    let written = loop {
+    let bytes = loop {
         tokio::select! {
             written = &mut writing => break written?,
             () = &mut interrupted => return Err(Failure::new("the backup was interrupted; nothing was kept")),
@@ -30,6 +30,6 @@ pub async fn run(config: &Path, what: &args::Backup) -> Result<ExitCode, Failure
         }
     };
     drop(progress);
-    output::line(format!("{}: {}, checked", what.file.display(), HumanBytes(written.bytes)));
+    output::line(format!("{}: {}, checked", what.file.display(), HumanBytes(bytes)));
     Ok(ExitCode::SUCCESS)
 }

@@ -88,14 +88,10 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
 }
 
 fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
-    if let Some(error) = error.downcast_ref::<daemon::DaemonError>() {
-        return error.hint();
-    }
-    let hint = match error.downcast_ref::<BackupError>() {
-        Some(error) => error.hint(),
-        None => error.downcast_ref::<StoreError>().and_then(StoreError::hint),
-    };
-    hint.map(str::to_owned)
+    let of_daemon = error.downcast_ref().map(daemon::DaemonError::hint);
+    let of_backup = || error.downcast_ref().map(BackupError::hint);
+    let of_store = || error.downcast_ref().map(StoreError::hint);
+    of_daemon.or_else(of_backup).or_else(of_store).flatten().map(str::to_owned)
 }
 
 fn naming_database(error: StoreError) -> Box<dyn Error + Send + Sync> {

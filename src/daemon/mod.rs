@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -24,11 +25,10 @@ use crate::config::{Config, Environment, Fault, Faults, Loaded};
 use crate::domain::time::millis;
 use crate::http::{self, Sources};
 use crate::notices::Notices;
-use crate::shipstation::{Client, NoClient};
+use crate::shipstation::{self, NoClient};
 use crate::store::lock::DaemonLock;
 use crate::store::wal::LostCommits;
 use crate::store::{self, Store, StoreError};
-use crate::webhook::NoTls;
 use crate::workers::heartbeat::Heartbeats;
 use crate::workers::learned_rates::SharedRates;
 use signals::SignalRequest;
@@ -60,8 +60,6 @@ pub enum DaemonError {
     Listen { listen: SocketAddr, error: io::Error },
     #[error(transparent)]
     Client(#[from] NoClient),
-    #[error(transparent)]
-    Tls(#[from] NoTls),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
     #[error("{worker} ended unexpectedly")]
@@ -70,13 +68,12 @@ pub enum DaemonError {
 
 impl DaemonError {
     /// Returns a hint, if there is one.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Config(_) => Some("correct the configuration; trackpost check reports all its faults".to_owned()),
-            Self::Store(error) => error.hint().map(str::to_owned),
+            Self::Config(_) => Some("correct the configuration; trackpost check reports all its faults"),
+            Self::Store(error) => error.hint(),
             Self::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse => Some(
-                "another process listens there: stop it, choose another port, or turn the server off with \"\""
-                    .to_owned(),
+                "another process listens there: stop it, choose another port, or turn the server off with \"\"",
             ),
             _ => None,
         }
@@ -89,16 +86,18 @@ pub async fn read_config(
     environment: &Environment,
     signals: &mut Signals,
 ) -> Result<Option<Loaded>, DaemonError> {
-    let (path, environment) = (path.to_owned(), environment.clone());
-    let reading = tokio::task::spawn_blocking(move || Config::load(&path, &environment));
     tokio::select! {
         biased;
         () = signals.stop() => Ok(None),
-        read = reading => match read {
-            Ok(loaded) => Ok(Some(loaded?)),
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        },
+        loaded = load(path, environment) => Ok(Some(loaded?)),
     }
+}
+
+/// Reads the configuration on a thread that may block, because secret files may lie on a slow file system.
+async fn load(path: &Path, environment: &Environment) -> Result<Loaded, Faults> {
+    let (path, environment) = (path.to_owned(), environment.clone());
+    let loading = tokio::task::spawn_blocking(move || Config::load(&path, &environment));
+    loading.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
 /// Opens the database and runs its writer in the background, as long as a handle exists.
@@ -143,7 +142,8 @@ impl Daemon {
         let lock = take_lock(&loaded.config.store.path).await?;
         let listener = match loaded.config.http.listen {
             Some(listen) => {
-                Some(http::bind(listen).await.map_err(|error| DaemonError::Listen { listen, error })?)
+                let bound = TcpListener::bind(listen).await;
+                Some(bound.map_err(|error| DaemonError::Listen { listen, error })?)
             }
             None => None,
         };
@@ -162,10 +162,10 @@ impl Daemon {
         let heartbeats = Heartbeats::default();
         let ready = Arc::new(AtomicBool::new(false));
         let notices = Notices::default();
-        let client = Client::new()?;
+        let tls = shipstation::tls()?;
         let learned_rates = SharedRates::load(&store, clock::now()).await?;
         let mut workers =
-            Supervisor::new(store.clone(), client, heartbeats.clone(), learned_rates, &loaded.config);
+            Supervisor::new(store.clone(), tls, heartbeats.clone(), learned_rates, &loaded.config);
         let http = match listener {
             Some(listener) => {
                 let bound = listener.local_addr().ok();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tracing::{error, info, warn};
 
-use super::{Daemon, DaemonError};
+use super::{Daemon, DaemonError, load};
 use crate::clock;
 use crate::config::{Config, Fault, Faults, Loaded, rows_left_out};
 use crate::daemon::systemd;
@@ -17,26 +17,19 @@ impl Daemon {
     pub(super) async fn reload(&mut self) -> Result<Option<ReloadOutcome>, DaemonError> {
         systemd::reloading();
         info!("reloading the configuration");
-        let (path, environment) = (self.path.clone(), self.environment.clone());
-        // On a thread that may block, because secret files may lie on a slow file system.
-        let reading = tokio::task::spawn_blocking(move || Config::load(&path, &environment));
-        let read = tokio::select! {
-            read = reading => read,
+        let loaded = tokio::select! {
+            loaded = load(&self.path, &self.environment) => loaded,
             () = self.signals.stop() => return Ok(None),
         };
-        let outcome = match read {
-            Ok(Ok(loaded)) => match self.lost_all_accounts(&loaded.config) {
+        let outcome = match loaded {
+            Ok(loaded) => match self.lost_all_accounts(&loaded.config) {
                 None => {
                     let lines = self.apply(loaded).await?;
                     ReloadOutcome { applied: true, lines }
                 }
                 Some(fault) => self.reject(&Faults::of(vec![fault])),
             },
-            Ok(Err(faults)) => self.reject(&faults),
-            Err(error) => {
-                error!(%error, "reload rejected, the running configuration stays");
-                ReloadOutcome { applied: false, lines: vec![error.to_string()] }
-            }
+            Err(faults) => self.reject(&faults),
         };
         systemd::ready(&self.status());
         Ok(Some(outcome))

@@ -23,7 +23,7 @@ use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::time::{later, signed};
 use crate::http::{self, Sources};
 use crate::notices::Notices;
-use crate::shipstation::Client;
+use crate::shipstation::{Client, Tls};
 use crate::store::views::attention::Configured;
 use crate::store::{Store, StoreError};
 use crate::workers::account_access::AccountAccess;
@@ -33,8 +33,7 @@ use crate::workers::heartbeat::{Heartbeat, Heartbeats};
 use crate::workers::janitor;
 use crate::workers::learned_rates::SharedRates;
 use crate::workers::poller::{PollPolicy, Poller};
-use crate::workers::registrar;
-use crate::workers::registrar::Wanted;
+use crate::workers::registrar::{self, Wanted};
 
 /// A worker that ended.
 #[derive(Debug)]
@@ -72,12 +71,12 @@ struct StoppingWorker {
 
 pub struct Supervisor {
     store: Store,
-    client: Client,
+    tls: Tls,
     heartbeats: Heartbeats,
     tasks: JoinSet<EndedWorker>,
-    /// Accesses of the accounts, shared by their workers.
     accounts: BTreeMap<AccountName, (Vec<RunningWorker>, Account)>,
     couriers: BTreeMap<SubscriberName, (RunningWorker, Subscriber)>,
+    /// Accesses of the accounts, shared by their workers.
     accesses: BTreeMap<AccountName, Arc<AccountAccess>>,
     others: Vec<RunningWorker>,
     wanted: watch::Sender<Wanted>,
@@ -94,14 +93,14 @@ pub struct Supervisor {
 impl Supervisor {
     pub fn new(
         store: Store,
-        client: Client,
+        tls: Tls,
         heartbeats: Heartbeats,
         learned_rates: SharedRates,
         config: &Config,
     ) -> Self {
         Self {
             store,
-            client,
+            tls,
             heartbeats,
             learned_rates,
             tasks: JoinSet::new(),
@@ -119,17 +118,17 @@ impl Supervisor {
         }
     }
 
-    /// Label sources of the configuration. The registrar reads and applies them.
+    /// Passes the label sources of the configuration to the registrar, which reads and applies them.
     pub fn register(&mut self, sources: LabelSources) {
         self.wanted.send_replace(Some(Arc::new(sources)));
     }
 
-    /// The published key set.
+    /// Returns a receiver of the published key set.
     pub fn jwks(&self) -> watch::Receiver<Arc<str>> {
         self.jwks.subscribe()
     }
 
-    /// Accounts and subscribers of the configuration.
+    /// Returns a receiver of the accounts and subscribers of the configuration.
     pub fn configured(&self) -> watch::Receiver<Arc<Configured>> {
         self.configured.subscribe()
     }
@@ -157,8 +156,7 @@ impl Supervisor {
                 let shutdown = async move {
                     let _ = stop.wait_for(|stop| *stop).await;
                 };
-                // An error of a connection ends that connection only.
-                let _ = http::serve(listener, sources, shutdown).await;
+                http::serve(listener, sources, shutdown).await;
                 Ok(())
             },
         );
@@ -215,26 +213,16 @@ impl Supervisor {
 
     /// Stops workers without a configuration or with a changed one.
     fn stop_changed(&mut self, config: &Config) {
-        let account_changed = |(name, (_, account)): &(&AccountName, &(Vec<RunningWorker>, Account))| {
-            config.accounts.get(*name) != Some(account)
-        };
-        let accounts: Vec<AccountName> =
-            self.accounts.iter().filter(account_changed).map(|(name, _)| name.clone()).collect();
-        let subscriber_changed =
-            |(name, (_, subscriber)): &(&SubscriberName, &(RunningWorker, Subscriber))| {
-                config.subscribers.get(*name) != Some(subscriber)
-            };
-        let subscribers: Vec<SubscriberName> =
-            self.couriers.iter().filter(subscriber_changed).map(|(name, _)| name.clone()).collect();
-        let mut to_stop: Vec<RunningWorker> = Vec::new();
-        to_stop.extend(
-            accounts.iter().filter_map(|name| self.accounts.remove(name)).flat_map(|(workers, _)| workers),
-        );
-        to_stop.extend(
-            subscribers.iter().filter_map(|name| self.couriers.remove(name)).map(|(running, _)| running),
-        );
+        let accounts = self
+            .accounts
+            .extract_if(.., |name, (_, account)| config.accounts.get(name) != Some(account))
+            .flat_map(|(_, (workers, _))| workers);
+        let couriers = self
+            .couriers
+            .extract_if(.., |name, (_, subscriber)| config.subscribers.get(name) != Some(subscriber))
+            .map(|(_, (courier, _))| courier);
         let now = clock::now();
-        for running in to_stop {
+        for running in accounts.chain(couriers) {
             // A worker that still waits for its predecessor ends with it.
             let waits = running.before.filter(|(ended, _)| ended.has_changed().is_ok());
             let by =
@@ -248,7 +236,7 @@ impl Supervisor {
 
     /// Returns the access of an account. Over a reload it keeps its rate limiter.
     async fn access(&mut self, account: &Account) -> Result<Arc<AccountAccess>, DaemonError> {
-        let (now, client) = (clock::now(), self.client.for_account(account)?);
+        let (now, client) = (clock::now(), Client::new(&self.tls, account)?);
         let access = match self.accesses.get(&account.name) {
             Some(access) => access.reopened(account.clone(), client, now),
             None => AccountAccess::open(account.clone(), self.store.clone(), client, now).await?,

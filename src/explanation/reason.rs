@@ -9,26 +9,22 @@ use crate::domain::polling::reason::{CadenceReason, Learned, PollReason};
 
 /// Returns the sentences of a reason, without the length of the wait.
 pub(super) fn in_words(reason: &PollReason) -> Vec<String> {
-    match reason {
-        PollReason::Cadence(cadenced) => of_cadence(cadenced),
+    vec![match reason {
+        PollReason::Cadence(cadenced) => return of_cadence(cadenced),
         PollReason::Settle { .. } => {
-            vec![format!("a further poll {} after it was finished", span(reason.interval()))]
+            format!("a further poll {} after it was finished", span(reason.interval()))
         }
-        PollReason::Failed { failures, .. } => vec![format!("failed {}", times(*failures))],
-        PollReason::Refused { refusals, .. } => vec![format!("refused by the API {}", times(*refusals))],
+        PollReason::Failed { failures, .. } => format!("failed {}", times(*failures)),
+        PollReason::Refused { refusals, .. } => format!("refused by the API {}", times(*refusals)),
         PollReason::Unauthorized { .. } => {
-            vec![
-                "the API rejected the account when this label was polled: waits for the account's probe"
-                    .to_owned(),
-            ]
+            "the API rejected the account when this label was polled: waits for the account's probe"
+                .to_owned()
         }
-        PollReason::CarrierThrottled { .. } => {
-            vec!["the API answered 429 for polls of its carrier".to_owned()]
-        }
+        PollReason::CarrierThrottled { .. } => "the API answered 429 for polls of its carrier".to_owned(),
         PollReason::OurFault { .. } => {
-            vec!["this machine lacked a resource for the poll, such as file descriptors".to_owned()]
+            "this machine lacked a resource for the poll, such as file descriptors".to_owned()
         }
-    }
+    }]
 }
 
 fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {

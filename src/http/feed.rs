@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::{Sources, json};
+use super::{Sources, json, json_error};
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::store::StoreError;
 use crate::store::feed::{Cursor, FeedMessage};
@@ -86,46 +86,32 @@ pub(super) async fn messages(
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Response {
     match FeedQuery::read(parameters) {
-        Ok(wanted) => page(&sources, wanted).await,
+        Ok(wanted) => page(&sources, wanted)
+            .await
+            .unwrap_or_else(|error| json_error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
         Err(refusal) => refusal_response(StatusCode::BAD_REQUEST, &refusal),
     }
 }
 
-async fn page(sources: &Sources, wanted: FeedQuery) -> Response {
+async fn page(sources: &Sources, wanted: FeedQuery) -> Result<Response, StoreError> {
     let store = &sources.store;
-    let configured = |name: &str| {
-        let configured = sources.configured.borrow();
-        configured.subscribers.contains_key(&SubscriberName::new(name))
-    };
-    let read = async {
-        if let Some(name) = wanted.subscriber.as_deref()
-            && !configured(name)
-            && !store.knows_subscriber(name).await?
-        {
-            let error = "no subscriber has this name";
-            return Ok(Err(refusal_response(StatusCode::NOT_FOUND, &refusal("subscriber", error))));
-        }
-        if !store.issued(&wanted.after).await? {
-            let error = "after is not a cursor of this database, which may have been restored from a copy: start again without after";
-            return Ok::<_, StoreError>(Err(refusal_response(
-                StatusCode::BAD_REQUEST,
-                &refusal("after", error),
-            )));
-        }
-        store.feed(&wanted.after, wanted.limit, wanted.subscriber.as_deref()).await.map(Ok)
-    };
-    match read.await {
-        Ok(Ok(messages)) => {
-            let next = messages.last().map_or(wanted.after, |last| last.cursor.clone());
-            let page = FeedPage { messages, next };
-            json(StatusCode::OK, serde_json::to_string(&page).expect("messages are plain values"))
-        }
-        Ok(Err(refused)) => refused,
-        Err(error) => {
-            let body = serde_json::json!({ "error": error.to_string() });
-            json(StatusCode::SERVICE_UNAVAILABLE, body.to_string())
-        }
+    let is_configured =
+        |name: &str| sources.configured.borrow().subscribers.contains_key(&SubscriberName::new(name));
+    if let Some(name) = wanted.subscriber.as_deref()
+        && !is_configured(name)
+        && !store.knows_subscriber(name).await?
+    {
+        let error = "no subscriber has this name";
+        return Ok(refusal_response(StatusCode::NOT_FOUND, &refusal("subscriber", error)));
     }
+    if !store.issued(&wanted.after).await? {
+        let error = "after is not a cursor of this database, which may have been restored from a copy: start again without after";
+        return Ok(refusal_response(StatusCode::BAD_REQUEST, &refusal("after", error)));
+    }
+    let messages = store.feed(&wanted.after, wanted.limit, wanted.subscriber.as_deref()).await?;
+    let next = messages.last().map_or(wanted.after, |last| last.cursor.clone());
+    let page = FeedPage { messages, next };
+    Ok(json(StatusCode::OK, serde_json::to_string(&page).expect("messages are plain values")))
 }
 
 fn refusal_response(status: StatusCode, refusal: &Refusal) -> Response {

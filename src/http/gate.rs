@@ -52,7 +52,7 @@ pub(super) struct PagePermit {
     gate: Arc<Gate>,
     /// End of its rest.
     rested: Mutex<Duration>,
-    _permit: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Drop for PagePermit {
@@ -66,16 +66,16 @@ impl Gate {
     /// Waits for a permit; `None` after a timeout.
     async fn enter(self: Arc<Self>) -> Option<PagePermit> {
         let entered = async {
-            let permit = Arc::clone(&self.places).acquire_owned().await.ok()?;
+            let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
             let rested = {
                 let mut all = self.rested.lock().unwrap_or_else(PoisonError::into_inner);
                 let first = (0..all.len()).min_by_key(|place| all[*place])?;
                 all.swap_remove(first)
             };
             // From here on dropping releases it, also if this future is cancelled.
-            let visit = PagePermit { gate: Arc::clone(&self), rested: Mutex::new(rested), _permit: permit };
+            let permit = PagePermit { gate: Arc::clone(&self), rested: Mutex::new(rested), _place: place };
             clock::sleep(rested.saturating_sub(self.watch.elapsed())).await;
-            Some(visit)
+            Some(permit)
         };
         tokio::time::timeout(TIMEOUT, entered).await.ok().flatten()
     }
@@ -83,7 +83,7 @@ impl Gate {
 
 /// Lets a request pass when it gets a permit.
 pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let Some(visit) = Arc::clone(&gate).enter().await else {
+    let Some(permit) = Arc::clone(&gate).enter().await else {
         let body =
             "too many requests at once; polls and deliveries take precedence. Try again in a few seconds.\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], body).into_response();
@@ -91,8 +91,8 @@ pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: 
     let began = gate.watch.elapsed();
     let mut answer = next.run(request).await;
     let ended = gate.watch.elapsed();
-    *visit.rested.lock().unwrap_or_else(PoisonError::into_inner) = ended + (ended - began) * REST;
-    answer.extensions_mut().insert(Arc::new(visit));
+    *permit.rested.lock().unwrap_or_else(PoisonError::into_inner) = ended + (ended - began) * REST;
+    answer.extensions_mut().insert(Arc::new(permit));
     answer
 }
 

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use super::pages::{self, wants_html};
-use super::{Sources, json};
+use super::{Sources, json_error};
 use crate::domain::digest;
 
 const COOKIE: &str = "trackpost";
@@ -25,8 +25,8 @@ pub(super) async fn require_token(State(sources): State<Sources>, request: Reque
     let mut refusal = if wants_html(request.headers()) {
         pages::login(target, false)
     } else {
-        let body = serde_json::json!({ "error": "a token is required: send the header Authorization: Bearer TOKEN" });
-        json(StatusCode::UNAUTHORIZED, body.to_string())
+        let error = "a token is required: send the header Authorization: Bearer TOKEN";
+        json_error(StatusCode::UNAUTHORIZED, error)
     };
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     refusal

@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::{Sources, json};
+use super::{Sources, json_error};
 
 /// Lets a request pass if its `Host` is a name of this server, or is missing: browsers always send one.
 pub(super) async fn check(State(sources): State<Sources>, request: Request, next: Next) -> Response {
@@ -18,10 +18,8 @@ pub(super) async fn check(State(sources): State<Sources>, request: Request, next
     if called.is_none_or(|host| is_ours(host, sources.listen, &sources.hosts)) {
         return next.run(request).await;
     }
-    let body = serde_json::json!({
-        "error": "the Host of this request is not a name of this server; add it to http.hosts"
-    });
-    json(StatusCode::MISDIRECTED_REQUEST, body.to_string())
+    let error = "the Host of this request is not a name of this server; add it to http.hosts";
+    json_error(StatusCode::MISDIRECTED_REQUEST, error)
 }
 
 /// Whether `host` is loopback, the listen address, or one of `hosts` (with its port, or with any port).

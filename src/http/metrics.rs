@@ -1,7 +1,5 @@
 //! `GET /metrics`: counters of this process since its start and gauges from the database, in Prometheus text format.
 
-use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -9,7 +7,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use jiff::{SignedDuration, Timestamp};
-use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
+use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -21,7 +19,7 @@ use crate::clock;
 use crate::domain::degraded::SubscriberStatus;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::time::earlier;
-use crate::metrics::{self, SubscriberLabelSet, metrics as process_metrics};
+use crate::metrics::{LabelValues, metrics as process_metrics, subscriber_label};
 use crate::store::StoreError;
 use crate::store::views::accounts::AccountView;
 use crate::store::views::attention;
@@ -39,50 +37,19 @@ pub(super) async fn metrics(State((sources, cached)): State<(Sources, Arc<Cached
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AccountLabelSet {
-    account: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AccountStateLabelSet {
-    account: String,
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SubscriberStateLabelSet {
-    subscriber: String,
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LabelStateLabelSet {
-    account: String,
-    state: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AttentionLabelSet {
-    what: String,
-}
-
-/// Gauges of one scrape.
-struct Gauges<L>(Family<L, Number>);
-
-impl<L: Clone + Debug + Send + Sync + std::hash::Hash + Eq + EncodeLabelSet + 'static> Gauges<L> {
-    fn new(registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>) -> Self {
-        let family = Family::<L, Number>::default();
-        match unit {
-            Some(unit) => registry.register_with_unit(name, help, unit, family.clone()),
-            None => registry.register(name, help, family.clone()),
-        }
-        Self(family)
+/// Registers a gauge with `N` labels.
+fn gauges<const N: usize>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    unit: Option<Unit>,
+) -> Family<LabelValues<N>, Number> {
+    let family = Family::default();
+    match unit {
+        Some(unit) => registry.register_with_unit(name, help, unit, family.clone()),
+        None => registry.register(name, help, family.clone()),
     }
-
-    fn set(&self, of: L, value: f64) {
-        self.0.get_or_create(&of).set(value);
-    }
+    family
 }
 
 /// All metrics, as of `now`.
@@ -95,15 +62,13 @@ async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
     of_accounts(&mut registry, &accounts);
     of_subscribers(&mut registry, &subscribers, now);
     of_store(&mut registry, sources).await?;
-    let attention = Gauges::new(&mut registry, "attention", "Problems that need attention, by kind", None);
-    let mut kinds: BTreeMap<String, f64> = BTreeMap::new();
+    let attention = gauges(&mut registry, "attention", "Problems that need attention, by kind", None);
     let degraded = attention::degraded_of(&sources.store, &accounts, &subscribers, now).await?;
     for degraded in sources.with_notices(degraded) {
         let what = serde_json::to_value(degraded.what).ok();
         let what = what.as_ref().and_then(|what| what.as_str()).unwrap_or_default();
-        *kinds.entry(what.to_owned()).or_default() += 1.0;
+        attention.get_or_create(&[("what", what.to_owned())]).inc();
     }
-    kinds.into_iter().for_each(|(what, count)| attention.set(AttentionLabelSet { what }, count));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry).expect("a text takes everything");
     Ok(text)
@@ -111,7 +76,7 @@ async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
 
 /// Registers the counters of the process.
 fn register_counters(registry: &mut Registry, now: Timestamp) {
-    let counts = metrics::metrics();
+    let counts = process_metrics();
     let build = Info::new([("version", env!("TRACKPOST_VERSION"))]);
     registry.register("build", "Version of trackpost", build);
     let started = earlier(now, SignedDuration::try_from(counts.uptime()).unwrap_or_default());
@@ -143,75 +108,61 @@ fn register_counters(registry: &mut Registry, now: Timestamp) {
 }
 
 fn of_accounts(registry: &mut Registry, views: &[AccountView]) {
-    let gauge =
-        |registry: &mut Registry, name, help| Gauges::<AccountLabelSet>::new(registry, name, help, None);
-    let last_minute = gauge(registry, "requests_last_minute", "Requests to the API in the last 60 s");
-    let per_minute = gauge(registry, "requests_per_minute_limit", "requests_per_minute of the configuration");
-    let month = gauge(registry, "requests_this_month", "Requests to the API in this month");
-    let per_month =
-        gauge(registry, "requests_per_month_limit", "requests_per_month of the configuration; 0: no budget");
-    let stretch = Gauges::<AccountLabelSet>::new(
-        registry,
-        "stretch",
-        "Factor by which all waits are longer than planned; +Inf: no requests allowed",
-        Some(Unit::Other("ratio".to_owned())),
-    );
-    let due = gauge(registry, "labels_due", "Labels that are due");
-    let first = gauge(registry, "first_polls_waiting", "Labels that wait for their first poll");
-    let states = Gauges::<AccountStateLabelSet>::new(
-        registry,
-        "account_state",
-        "1 for the current state of the account",
-        None,
-    );
+    let mut gauge = |name: &str, help: &str, unit: Option<Unit>, value: fn(&AccountView) -> f64| {
+        let gauge = gauges(registry, name, help, unit);
+        for view in views {
+            gauge.get_or_create(&[("account", view.name.clone())]).set(value(view));
+        }
+    };
+    let help = "Requests to the API in the last 60 s";
+    gauge("requests_last_minute", help, None, |view| view.requests_last_minute as f64);
+    let help = "requests_per_minute of the configuration";
+    gauge("requests_per_minute_limit", help, None, |view| view.requests_per_minute.into());
+    let help = "Requests to the API in this month";
+    gauge("requests_this_month", help, None, |view| view.requests_this_month as f64);
+    let help = "requests_per_month of the configuration; 0: no budget";
+    gauge("requests_per_month_limit", help, None, |view| view.requests_per_month as f64);
+    let help = "Factor by which all waits are longer than planned; +Inf: no requests allowed";
+    let ratio = Unit::Other("ratio".to_owned());
+    gauge("stretch", help, Some(ratio), |view| view.stretch.unwrap_or(f64::INFINITY));
+    gauge("labels_due", "Labels that are due", None, |view| view.due as f64);
+    let help = "Labels that wait for their first poll";
+    gauge("first_polls_waiting", help, None, |view| view.first_polls_waiting as f64);
+    let states = gauges(registry, "account_state", "1 for the current state of the account", None);
     for view in views {
-        let of = || AccountLabelSet { account: view.name.clone() };
-        last_minute.set(of(), view.requests_last_minute as f64);
-        per_minute.set(of(), f64::from(view.requests_per_minute));
-        month.set(of(), view.requests_this_month as f64);
-        per_month.set(of(), view.requests_per_month as f64);
-        stretch.set(of(), view.stretch.unwrap_or(f64::INFINITY));
-        due.set(of(), view.due as f64);
-        first.set(of(), view.first_polls_waiting as f64);
         for status in AccountStatus::ALL {
-            let of = AccountStateLabelSet { account: view.name.clone(), state: status.as_str() };
-            states.set(of, f64::from(u8::from(view.status == status)));
+            let of = [("account", view.name.clone()), ("state", status.as_str().to_owned())];
+            states.get_or_create(&of).set(f64::from(u8::from(view.status == status)));
         }
     }
 }
 
 fn of_subscribers(registry: &mut Registry, views: &[SubscriberView], now: Timestamp) {
-    let pending =
-        Gauges::<SubscriberLabelSet>::new(registry, "deliveries_pending", "Pending deliveries", None);
-    let oldest = Gauges::<SubscriberLabelSet>::new(
+    let pending = gauges(registry, "deliveries_pending", "Pending deliveries", None);
+    let oldest = gauges(
         registry,
         "deliveries_oldest_pending_age",
         "Age of the oldest pending delivery; 0: none",
         Some(Unit::Seconds),
     );
-    let states = Gauges::<SubscriberStateLabelSet>::new(
-        registry,
-        "subscriber_state",
-        "1 for the current state of the subscriber",
-        None,
-    );
+    let states = gauges(registry, "subscriber_state", "1 for the current state of the subscriber", None);
     for view in views {
-        let of = || SubscriberLabelSet { subscriber: view.name.clone() };
         process_metrics().create_dead_series(&view.name);
-        pending.set(of(), view.pending as f64);
+        let of = subscriber_label(&view.name);
+        pending.get_or_create(&of).set(view.pending as f64);
         let age = view.oldest_pending_at.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
-        oldest.set(of(), age);
+        oldest.get_or_create(&of).set(age);
         for state in SubscriberStatus::ALL {
-            let of = SubscriberStateLabelSet { subscriber: view.name.clone(), state: state.as_str() };
-            states.set(of, f64::from(u8::from(view.state == state)));
+            let of = [("subscriber", view.name.clone()), ("state", state.as_str().to_owned())];
+            states.get_or_create(&of).set(f64::from(u8::from(view.state == state)));
         }
     }
 }
 
 async fn of_store(registry: &mut Registry, sources: &Sources) -> Result<(), StoreError> {
-    let labels = Gauges::<LabelStateLabelSet>::new(registry, "labels", "Labels by account and state", None);
+    let labels = gauges(registry, "labels", "Labels by account and state", None);
     for count in sources.store.label_counts().await? {
-        labels.set(LabelStateLabelSet { account: count.account, state: count.state }, count.labels as f64);
+        labels.get_or_create(&[("account", count.account), ("state", count.state)]).set(count.labels as f64);
     }
     let mut number = |name: &str, help: &str, unit: Option<Unit>, value: f64| {
         let gauge = Number::default();

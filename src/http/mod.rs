@@ -14,13 +14,11 @@ mod feed;
 mod gate;
 mod guard;
 mod host;
-mod keys;
 mod metrics;
 mod pages;
 mod server;
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,18 +99,13 @@ impl Sources {
     }
 }
 
-/// Binds `listen`. The port is open when this returns.
-pub async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(listen).await
-}
-
 /// Serves until `shutdown`.
 pub async fn serve(
     listener: TcpListener,
     sources: Sources,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    server::serve(listener, routes(sources), shutdown).await
+) {
+    server::serve(listener, routes(sources), shutdown).await;
 }
 
 fn routes(sources: Sources) -> Router {
@@ -135,7 +128,7 @@ fn routes(sources: Sources) -> Router {
         .route("/healthz", get(healthz))
         .with_state((sources.clone(), Arc::default()))
         .route("/readyz", get(readyz))
-        .route("/jwks", get(keys::jwks))
+        .route("/jwks", get(jwks))
         .route("/login", post(guard::login))
         .merge(guarded)
         .fallback(pages::no_such_page)
@@ -167,8 +160,23 @@ async fn readyz(State(sources): State<Sources>) -> impl IntoResponse {
     answer(ready, &serde_json::json!({ "ready": ready }))
 }
 
+/// `GET /jwks`: public keys of the signatures of callbacks, in the vendor's format.
+///
+/// Receivers may cache the keys for five minutes. To change keys, publish the new key for longer than that before
+/// signing with it.
+async fn jwks(State(sources): State<Sources>) -> impl IntoResponse {
+    let keys = sources.jwks.borrow().to_string();
+    let headers =
+        [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")];
+    (headers, keys)
+}
+
 fn answer(well: bool, body: &serde_json::Value) -> Response {
     json(if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body.to_string())
+}
+
+fn json_error(status: StatusCode, error: &str) -> Response {
+    json(status, serde_json::json!({ "error": error }).to_string())
 }
 
 fn json(status: StatusCode, body: String) -> Response {

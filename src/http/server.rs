@@ -2,13 +2,12 @@
 //!
 //! A connection is closed in three cases: the head of a request takes longer than [`HEAD_TIMEOUT`] (this covers idle
 //! connections); the client reads nothing of an answer for [`WRITE_TIMEOUT`]; or a new connection exceeds the limit,
-//! [`max_connections`]. Then the server closes the oldest idle connection, else the connection with the longest running
+//! [`http_connections`]. Then the server closes the oldest idle connection, else the connection with the longest running
 //! answer, if longer than [`MIN_ANSWER_TIME`]. So the port leaves enough file descriptors for the database, polls and
 //! deliveries.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -33,7 +32,7 @@ use tokio_io_timeout::TimeoutStream;
 use super::gate::{PagePermit, RequestSpacing};
 use crate::clock::{self, Stopwatch};
 use crate::domain::time::millis;
-use crate::transport;
+use crate::transport::http_connections;
 
 /// Timeout for the head of a request, also of an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,17 +54,12 @@ const PIECE_BYTES: usize = 16 << 10;
 /// MiB.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// Returns the maximum number of connections; lower where the process may open few files.
-fn max_connections() -> usize {
-    transport::http_connections()
-}
-
 /// Serves until `shutdown`.
 pub(super) async fn serve(
     listener: TcpListener,
     routes: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+) {
     let mut connections = OpenConnections::new(routes);
     let mut shutdown = pin!(shutdown);
     loop {
@@ -90,7 +84,6 @@ pub(super) async fn serve(
     let ended = async { while connections.tasks.join_next().await.is_some() {} };
     // An incomplete request must not delay the stop.
     let _ = tokio::time::timeout(LAST_ANSWERS, ended).await;
-    Ok(())
 }
 
 /// All open connections.
@@ -150,7 +143,7 @@ impl OpenConnections {
     }
 
     fn has_room(&self) -> bool {
-        self.open.len() < max_connections() || self.dispensable().is_some()
+        self.open.len() < http_connections() || self.dispensable().is_some()
     }
 
     /// Returns the oldest idle connection, else the one with the longest running answer, if longer than the limit.
@@ -167,7 +160,7 @@ impl OpenConnections {
     }
 
     fn start(&mut self, stream: TcpStream) {
-        if self.open.len() >= max_connections()
+        if self.open.len() >= http_connections()
             && let Some(oldest) = self.dispensable()
             && let Some((task, _)) = self.open.remove(&oldest)
         {
@@ -221,7 +214,7 @@ impl OpenConnections {
 struct Pieces {
     rest: Bytes,
     _busy: RunningAnswer,
-    _visit: Option<Arc<PagePermit>>,
+    _permit: Option<Arc<PagePermit>>,
 }
 
 async fn in_pieces(answer: Response<Body>, busy: RunningAnswer) -> Response<Pieces> {
@@ -233,8 +226,8 @@ async fn in_pieces(answer: Response<Body>, busy: RunningAnswer) -> Response<Piec
             Bytes::new()
         }
     };
-    let visit = parts.extensions.remove();
-    Response::from_parts(parts, Pieces { rest, _busy: busy, _visit: visit })
+    let permit = parts.extensions.remove();
+    Response::from_parts(parts, Pieces { rest, _busy: busy, _permit: permit })
 }
 
 impl hyper::body::Body for Pieces {

@@ -1,39 +1,48 @@
 //! API client of one account, with everything that its requests share.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use url::{Position, Url};
 
+use super::Tls;
 use super::wire::{self, Limit};
-use super::{CONNECT_TIMEOUT, Client, ERROR_BODY_TIMEOUT, LARGEST_BODY, NoClient};
 use crate::domain::account::Account;
 use crate::domain::delivery::address::AddressPolicy;
 use crate::domain::digest;
+use crate::domain::label::LabelId;
 use crate::domain::polling::schedule::prefix;
 use crate::domain::retry_after;
 use crate::domain::tracking::Tracking;
 use crate::domain::tracking::reading::Reading;
 use crate::shortage;
 use crate::transport::{
-    ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, Settings, Transport,
-    shown_location,
+    ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, NoClient, Settings,
+    Transport, shown_location,
 };
 
+/// Maximum size of a body; a larger one is rejected while it is read.
+const LARGEST_BODY: usize = 4 * 1024 * 1024;
+/// Timeout for connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout for the body of a 429 or a 5xx.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Placeholder for the label id while a URL is parsed.
 const PLACEHOLDER: &str = "se-place-of-the-label-id";
 /// Maximum number of bytes read of an error body.
 const LARGEST_ERROR: usize = 64 * 1024;
 
-/// API client with the key of one account.
+/// API client with the connections and the key of one account. Each call gets the account for which it was created.
 #[derive(Debug)]
-pub struct AccountClient {
+pub struct Client {
     transport: Transport,
     headers: HeaderMap,
     /// Path and query before and after the label id.
     path: [String; 2],
-    account: Account,
 }
 
 /// Status and whole body of an answer.
@@ -43,14 +52,14 @@ pub(super) struct WholeAnswer {
     pub(super) body: Bytes,
 }
 
-impl AccountClient {
+impl Client {
     /// # Errors
     /// The URL, the key or a proxy is not valid.
-    pub fn new(client: &Client, account: &Account) -> Result<Self, NoClient> {
+    pub fn new(tls: &Tls, account: &Account) -> Result<Self, NoClient> {
         let no_client = |what: &str| NoClient(format!("account {}: {what}", account.name));
         let url: Url = account.base_url.parse().map_err(|_| no_client("base_url is not a valid URL"))?;
         let settings = Settings {
-            tls: client.tls.clone(),
+            tls: Arc::clone(tls),
             proxies: account.proxies.clone(),
             // The key goes with each request.
             address_policy: (url.scheme() == "http" && !account.allow_insecure)
@@ -74,79 +83,84 @@ impl AccountClient {
         let whole = &whole[Position::BeforePath..Position::AfterQuery];
         let (before, after) = whole.split_once(PLACEHOLDER).unwrap_or((whole, ""));
         let path = [before.to_owned(), after.to_owned()];
-        Ok(Self { transport, headers, path, account: account.clone() })
-    }
-
-    /// Whether it was created for `account` with this configuration.
-    pub(super) fn is_for(&self, account: &Account) -> bool {
-        self.account == *account
+        Ok(Self { transport, headers, path })
     }
 
     /// Polls a label. `last` is the beginning of the digest of the last answer, to recognise an unchanged one. `now` is
     /// the base of a relative `Retry-After`.
-    pub async fn read(&self, label: &str, last: Option<u64>, now: Timestamp) -> Reading {
-        let [before, after] = &self.path;
+    pub async fn read(
+        &self,
+        account: &Account,
+        label: &LabelId,
+        last: Option<u64>,
+        now: Timestamp,
+    ) -> Reading {
+        let ([before, after], label) = (&self.path, label.as_str());
         let mut target = String::with_capacity(before.len() + label.len() + after.len());
         target.extend([before, label, after]);
-        match self.get(&target, now).await {
-            Ok(whole) => self.classify(&whole, label, last),
+        match self.get(account, &target, now).await {
+            Ok(whole) => classify(account, &whole, label, last),
             Err(reading) => reading,
         }
     }
 
     /// Returns status and whole body, or the reading if the status is enough.
-    pub(super) async fn get(&self, target: &str, now: Timestamp) -> Result<WholeAnswer, Reading> {
+    pub(super) async fn get(
+        &self,
+        account: &Account,
+        target: &str,
+        now: Timestamp,
+    ) -> Result<WholeAnswer, Reading> {
         let progress = ExchangeProgress::default();
         let exchange = async {
             let no_body = Bytes::new();
             let answer = self.transport.send(&Method::GET, target, &self.headers, &no_body, &progress).await;
             match answer {
                 Ok(answer) => read_whole(answer, now).await,
-                Err(ExchangeFailure { fault: FailureCause::Address, detail }) => {
-                    let url = self.account.base_url.clone();
+                Err(ExchangeFailure { cause: FailureCause::Address, detail }) => {
+                    let url = account.base_url.clone();
                     Err(Reading::WrongEndpoint { status: None, url, detail })
                 }
                 Err(failure) => Err(reading_of_failure(failure, now)),
             }
         };
-        let exchanged = tokio::time::timeout(self.account.timeout, exchange).await;
+        let exchanged = tokio::time::timeout(account.timeout, exchange).await;
         exchanged.unwrap_or(Err(Reading::TimedOut))
     }
+}
 
-    /// Returns the reading of a whole answer.
-    fn classify(&self, whole: &WholeAnswer, label: &str, last: Option<u64>) -> Reading {
-        let WholeAnswer { status, headers, body } = whole;
-        let code = status.as_u16();
-        let compressed = compressed(headers);
-        let error_text = || match &compressed {
-            Some(how) => format!("the error body is compressed ({how}) although identity was requested"),
-            None => wire::error_text(body, self.account.api_key.expose()),
-        };
-        match *status {
-            StatusCode::OK => match compressed {
-                Some(how) => Reading::Garbled { status: 200, detail: compressed_detail(&how) },
-                None => reading_of_body(body, last),
-            },
-            StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED => {
-                Reading::Unauthorized { status: code, detail: error_text() }
-            }
-            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN if wire::is_about_account(body) => {
-                Reading::Unauthorized { status: code, detail: error_text() }
-            }
-            StatusCode::NOT_FOUND if wire::is_about_endpoint(body) => {
-                let path = self.account.tracking_path.replace("{label_id}", label);
-                Reading::WrongEndpoint {
-                    status: Some(code),
-                    url: format!("{}{path}", self.account.base_url),
-                    detail: error_text(),
-                }
-            }
-            _ if status.is_client_error() => Reading::Refused {
-                status: code,
-                detail: format!("the server answered {code}: {}", error_text()),
-            },
-            _ => Reading::Garbled { status: code, detail: not_tracking_detail(*status, headers) },
+/// Returns the reading of a whole answer.
+fn classify(account: &Account, whole: &WholeAnswer, label: &str, last: Option<u64>) -> Reading {
+    let WholeAnswer { status, headers, body } = whole;
+    let code = status.as_u16();
+    let compressed = compressed(headers);
+    let error_text = || match &compressed {
+        Some(how) => format!("the error body is compressed ({how}) although identity was requested"),
+        None => wire::error_text(body, account.api_key.expose()),
+    };
+    match *status {
+        StatusCode::OK => match compressed {
+            Some(how) => Reading::Garbled { status: 200, detail: compressed_detail(&how) },
+            None => reading_of_body(body, last),
+        },
+        StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED => {
+            Reading::Unauthorized { status: code, detail: error_text() }
         }
+        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN if wire::is_about_account(body) => {
+            Reading::Unauthorized { status: code, detail: error_text() }
+        }
+        StatusCode::NOT_FOUND if wire::is_about_endpoint(body) => {
+            let path = account.tracking_path.replace("{label_id}", label);
+            Reading::WrongEndpoint {
+                status: Some(code),
+                url: format!("{}{path}", account.base_url),
+                detail: error_text(),
+            }
+        }
+        _ if status.is_client_error() => {
+            Reading::Refused { status: code, detail: format!("the server answered {code}: {}", error_text()) }
+        }
+        _ => Reading::Garbled { status: code, detail: not_tracking_detail(*status, headers) },
     }
 }
 
@@ -175,7 +189,7 @@ async fn read_whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, R
             let detail = format!("the answer is larger than {LARGEST_BODY} bytes");
             Err(Reading::Garbled { status: status.as_u16(), detail })
         }
-        Err(failure) if failure.fault == FailureCause::Ours => Err(reading_of_failure(failure, now)),
+        Err(failure) if failure.cause == FailureCause::Ours => Err(reading_of_failure(failure, now)),
         Err(failure) => Err(Reading::Garbled {
             status: status.as_u16(),
             detail: format!("the answer is incomplete: {}", failure.detail),
@@ -185,8 +199,8 @@ async fn read_whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, R
 
 /// Returns the reading of an exchange without an answer.
 fn reading_of_failure(failure: ExchangeFailure, now: Timestamp) -> Reading {
-    let ExchangeFailure { fault, detail } = failure;
-    match fault {
+    let ExchangeFailure { cause, detail } = failure;
+    match cause {
         FailureCause::Ours => {
             shortage::note(&detail, now);
             Reading::OurFault { detail }

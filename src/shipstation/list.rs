@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use url::Url;
 
-use super::account::WholeAnswer;
-use super::{Client, NoClient, wire};
+use super::account::{Client, WholeAnswer};
+use super::wire;
 use crate::domain::account::Account;
 use crate::domain::label::{LabelId, Metadata};
 use crate::domain::polling::discovery::{ListPage, ListRequest, ListedLabel, ListedState};
@@ -32,7 +32,6 @@ impl Client {
         request: ListRequest,
         now: Timestamp,
     ) -> Result<ListPage, Reading> {
-        let client = self.of(account).map_err(|NoClient(detail)| Reading::NoConnection { detail })?;
         let ListRequest { created_from: from, page, page_size, voided_only } = request;
         let voided = if voided_only { "&label_status=voided" } else { "" };
         let no_url = |_| Reading::WrongEndpoint {
@@ -44,7 +43,7 @@ impl Client {
         let target = format!(
             "{path}?created_at_start={from}&sort_by=created_at&sort_dir=asc&page={page}&page_size={page_size}{voided}"
         );
-        let WholeAnswer { status, body, .. } = client.get(&target, now).await?;
+        let WholeAnswer { status, body, .. } = self.get(account, &target, now).await?;
         classify(status, &body, page, url)
     }
 }

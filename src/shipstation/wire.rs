@@ -13,20 +13,20 @@ struct ErrorBody {
     errors: Vec<ErrorEntry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ErrorEntry {
-    #[serde(default)]
     error_source: Text,
-    #[serde(default)]
     error_type: Text,
-    #[serde(default)]
     carrier_code: Text,
-    #[serde(default)]
     error_code: Text,
-    #[serde(default)]
     message: Text,
-    #[serde(default)]
     path: Text,
+}
+
+/// Returns the errors of an error body; none if it is not in the vendor's format.
+fn entries(body: &[u8]) -> impl Iterator<Item = ErrorEntry> {
+    serde_json::from_slice(body).map(|ErrorBody { errors }| errors).unwrap_or_default().into_iter()
 }
 
 /// Maximum length of the line in characters.
@@ -34,9 +34,7 @@ const MAX_TEXT_CHARS: usize = 200;
 
 /// Returns the text of an error body in one line. The API key, `key`, is removed first if the body repeats it.
 pub fn error_text(body: &[u8], key: &str) -> String {
-    let entry =
-        serde_json::from_slice::<ErrorBody>(body).ok().and_then(|body| body.errors.into_iter().next());
-    let parts: Vec<String> = match entry {
+    let parts: Vec<String> = match entries(body).next() {
         Some(entry) => {
             [entry.error_code, entry.message, entry.path].into_iter().filter_map(Text::into_option).collect()
         }
@@ -49,7 +47,7 @@ pub fn error_text(body: &[u8], key: &str) -> String {
 
 /// Returns only the code of an error body, for answers that may contain personal data.
 pub fn code(body: &[u8]) -> String {
-    let code = error_code_of(body).unwrap_or_default();
+    let code = entries(body).next().and_then(|entry| entry.error_code.into_option()).unwrap_or_default();
     let is_code =
         |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     match code.as_str() {
@@ -57,11 +55,6 @@ pub fn code(body: &[u8]) -> String {
         code if is_code(code) => code.to_owned(),
         _ => "an error code in an unknown format".to_owned(),
     }
-}
-
-fn error_code_of(body: &[u8]) -> Option<String> {
-    let body: ErrorBody = serde_json::from_slice(body).ok()?;
-    body.errors.into_iter().next()?.error_code.into_option()
 }
 
 /// The limit that a 429 is about.
@@ -75,22 +68,18 @@ pub enum Limit {
 
 /// Returns the limit that a 429 is about: the carrier's if that is the source of its errors.
 pub fn limit_of(body: &[u8]) -> Limit {
-    let Ok(ErrorBody { errors }) = serde_json::from_slice(body) else { return Limit::Account };
-    let mut carriers =
-        errors.into_iter().map(|error| (error.error_source.into_option(), error.carrier_code.into_option()));
-    let of_carrier = |source: &Option<String>| {
-        source.as_deref().is_some_and(|source| source.trim().eq_ignore_ascii_case("carrier"))
+    let is_of_carrier = |error: &ErrorEntry| {
+        error.error_source.as_deref().is_some_and(|source| source.trim().eq_ignore_ascii_case("carrier"))
     };
-    match carriers.find(|(source, _)| of_carrier(source)) {
-        Some((_, code)) => Limit::Carrier(code),
+    match entries(body).find(is_of_carrier) {
+        Some(error) => Limit::Carrier(error.carrier_code.into_option()),
         None => Limit::Account,
     }
 }
 
 /// Whether a 400 or 403 is about the account (its key, subscription or plan) and not about the label.
 pub fn is_about_account(body: &[u8]) -> bool {
-    let Ok(ErrorBody { errors }) = serde_json::from_slice(body) else { return false };
-    errors.into_iter().any(|error| {
+    entries(body).any(|error| {
         let word = |text: Text| text.into_option().unwrap_or_default().trim().to_ascii_lowercase();
         let (kind, code) = (word(error.error_type), word(error.error_code));
         matches!(kind.as_str(), "account_status" | "billing")

@@ -3,16 +3,16 @@
 //! `VACUUM INTO` copies within one read transaction, while the daemon goes on writing. The copy is written under a
 //! temporary name, checked, and renamed last. So the target file is always complete.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::StoreError;
-use super::file::{MODE, beside};
+use super::file::{MODE, beside, open_or_create};
 
 /// Error of a backup.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum BackupError {
 
 impl BackupError {
     /// Returns a hint for the operator, if there is one.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Exists { .. } => {
                 Some("a backup never overwrites a file: choose another name, or remove the file")
@@ -59,12 +59,6 @@ struct PartialFile {
     path: PathBuf,
     /// Locks the file against another backup to the same target, and sets its mode.
     file: File,
-}
-
-/// Result of a backup.
-#[derive(Clone, Copy, Debug)]
-pub struct BackupResult {
-    pub bytes: u64,
 }
 
 impl Backup {
@@ -96,8 +90,8 @@ impl Backup {
         &self.partial.path
     }
 
-    /// Copies the database, checks the copy, and renames it to the target.
-    pub async fn write(mut self) -> Result<BackupResult, BackupError> {
+    /// Copies the database, checks the copy, and renames it to the target. Returns its size.
+    pub async fn write(mut self) -> Result<u64, BackupError> {
         let copied = sqlx::query("VACUUM INTO ?")
             .bind(self.partial.path.as_os_str().to_string_lossy().into_owned())
             .execute(&mut self.source)
@@ -120,7 +114,7 @@ impl Backup {
             // Sync the directory, so that the new name survives a power loss. Not all file systems support this.
             let _ = File::open(folder).and_then(|folder| folder.sync_all());
         }
-        Ok(BackupResult { bytes })
+        Ok(bytes)
     }
 
     async fn verify(&self) -> Result<(), BackupError> {
@@ -146,16 +140,10 @@ impl PartialFile {
     /// Creates the file, or empties that of a killed backup, and locks it.
     fn create(path: PathBuf) -> Result<Self, BackupError> {
         let failed = |error: io::Error| BackupError::File { path: path.clone(), error };
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(MODE)
-            .open(&path)
-            .map_err(failed)?;
+        let file = open_or_create(&path).map_err(failed)?;
         file.try_lock().map_err(|_| BackupError::Busy { path: path.clone() })?;
         file.set_len(0).map_err(failed)?;
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(MODE)).map_err(failed)?;
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(failed)?;
         Ok(Self { path, file })
     }
 }

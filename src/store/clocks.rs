@@ -1,7 +1,7 @@
 //! The clock of the last run, by which the next one recognises a jump between two runs (contract 9.5).
 //!
-//! The instants of the last minute are kept in the clock of the row: when the wall clock has jumped, they are moved with it, so
-//! that they stay as old as they are.
+//! Counted requests and waits that must last for their real time are stored by the wall clock. After a jump of the wall
+//! clock they are moved by the jump, so that their age stays right.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("the database {} could not be opened: {reason}", path.display())]
-    Open { path: PathBuf, reason: String, hint: Option<String> },
+    Open { path: PathBuf, reason: String, hint: Option<&'static str> },
     #[error("the database {} is in use by another trackpost{}", path.display(), pid_suffix(*pid))]
     InUse { path: PathBuf, pid: Option<u32> },
     /// The path names another file than the open one. Later writes would be missing at the next start.
@@ -25,6 +25,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The database at `path` could not be opened.
+    pub(super) fn open(path: &Path, reason: impl Into<String>, hint: Option<&'static str>) -> Self {
+        Self::Open { path: path.to_owned(), reason: reason.into(), hint }
+    }
+
+    /// The database at `path` could not be opened because of an error of SQLite.
+    pub(super) fn open_failed(path: &Path, error: &sqlx::Error) -> Self {
+        Self::open(path, meaning_of(error), meaning_and_hint(error).map(|(_, hint)| hint))
+    }
+
     /// Adds the path of the database to the error.
     pub fn of(self, path: &Path) -> Self {
         match self {
@@ -34,16 +44,16 @@ impl StoreError {
     }
 
     /// Returns a hint for the operator, if there is one.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Open { hint, .. } => hint.as_deref(),
+            Self::Open { hint, .. } => *hint,
             Self::InUse { .. } => Some("stop the other trackpost, or set another store.path"),
             Self::Lost { .. } => Some(
                 "nothing is polled or delivered: put the database back and start trackpost again; if the file is missing, the \
                  next start creates an empty database. Stop trackpost before you move or restore its database",
             ),
             Self::Damaged { .. } => Some(RESTORE),
-            Self::Failed { error, .. } => hint_of(error),
+            Self::Failed { error, .. } => meaning_and_hint(error).map(|(_, hint)| hint),
             Self::WriterGone | Self::Panicked(_) => None,
         }
     }
@@ -98,39 +108,43 @@ pub(super) const RESTORE: &str =
     "keep the damaged file and its -wal file, and restore a backup as in deploy/README.md";
 
 /// Returns the meaning of the error, with SQLite's own text in brackets.
-pub(super) fn meaning_of(error: &sqlx::Error) -> String {
+fn meaning_of(error: &sqlx::Error) -> String {
     let Some(error_text) = error.as_database_error() else { return error.to_string() };
-    let meaning = match primary_code(error) {
-        Some(FULL) => "the disk is full",
-        Some(READ_ONLY) => "it cannot be written",
-        Some(DAMAGED) => "it is damaged",
-        Some(NO_DATABASE) => "it is not an SQLite database",
-        Some(IO) => "the disk reports an error",
-        Some(BUSY | LOCKED) => "another process has locked it for too long",
-        Some(CANNOT_OPEN) => "it or its folder cannot be opened",
-        _ => return error_text.message().to_owned(),
-    };
-    format!("{meaning} ({})", error_text.message())
+    match meaning_and_hint(error) {
+        Some((meaning, _)) => format!("{meaning} ({})", error_text.message()),
+        None => error_text.message().to_owned(),
+    }
 }
 
-/// Returns a hint for an SQLite error, if there is one.
-pub(super) fn hint_of(error: &sqlx::Error) -> Option<&'static str> {
+/// Returns the meaning of an SQLite error and a hint; `None` for other errors.
+fn meaning_and_hint(error: &sqlx::Error) -> Option<(&'static str, &'static str)> {
     Some(match primary_code(error)? {
-        FULL => {
-            "free some space on its disk and start trackpost again; it repeats polls that were not recorded"
-        }
-        READ_ONLY => {
+        FULL => (
+            "the disk is full",
+            "free some space on its disk and start trackpost again; it repeats polls that were not recorded",
+        ),
+        READ_ONLY => (
+            "it cannot be written",
             "commands that read need write access too: run as the service's user or with sudo; the disk must not be \
-             mounted read-only"
+             mounted read-only",
+        ),
+        DAMAGED => ("it is damaged", RESTORE),
+        NO_DATABASE => {
+            ("it is not an SQLite database", "set store.path to another file, or restore a backup")
         }
-        DAMAGED => RESTORE,
-        NO_DATABASE => "set store.path to another file, or restore a backup",
-        IO => "check the disk (free space, limits, the kernel's log), then start trackpost again",
-        BUSY | LOCKED => "stop the other process (fuser FILE shows it), or try again",
-        CANNOT_OPEN => {
+        IO => (
+            "the disk reports an error",
+            "check the disk (free space, limits, the kernel's log), then start trackpost again",
+        ),
+        BUSY | LOCKED => (
+            "another process has locked it for too long",
+            "stop the other process (fuser FILE shows it), or try again",
+        ),
+        CANNOT_OPEN => (
+            "it or its folder cannot be opened",
             "store.path must be in a folder that exists and that the daemon may write to; commands that read need \
-             write access too: run as the service's user or with sudo"
-        }
+             write access too: run as the service's user or with sudo",
+        ),
         _ => return None,
     })
 }

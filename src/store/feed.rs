@@ -2,9 +2,8 @@
 //!
 //! The only writer assigns ascending keys that are never used twice (AUTOINCREMENT), and its transactions do not
 //! overlap. So keys become visible in ascending order. A reader that continues after the last key it saw misses
-//! nothing. The feed leaves out two kinds of messages: messages removed by retention, and messages that a replay queued
-//! for a subscriber whose feed had passed them, because these are sent.
-use crate::domain::time::serialize_instant;
+//! nothing, except messages that retention removed, and messages that a replay added to the feed of a subscriber after
+//! the reader had passed them. The latter are sent as callbacks.
 
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
@@ -12,6 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Store, StoreError, at};
+use crate::domain::time::serialize_instant;
 
 /// Limit of a page in bytes, so that pages do not fill the memory. A page has at least one message.
 const PAGE_BYTES: usize = 1 << 20;

@@ -3,7 +3,7 @@
 //! SQLite keeps writing into a file that was removed, moved or replaced, without an error. So device and inode of the
 //! database and its side files are recorded when they are opened, and compared before and after each commit.
 
-use std::fs::{Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -99,6 +99,11 @@ pub(super) fn create_if_missing(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         created => created.map(drop),
     }
+}
+
+/// Opens a file to read and write. A new file can be read by its owner only.
+pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
 }
 
 /// Returns `path` with `suffix` appended to the file name.

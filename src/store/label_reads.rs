@@ -36,10 +36,11 @@ pub(super) const READ: Bulk = Bulk {
 };
 
 /// Sends reads to the [`LabelReader`]. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct LabelReads(mpsc::Sender<Request>);
 
 /// Executes the reads.
+#[derive(Debug)]
 pub(super) struct LabelReader {
     pub connection: SqliteConnection,
     requests: mpsc::Receiver<Request>,
@@ -48,18 +49,6 @@ pub(super) struct LabelReader {
 pub(super) fn label_reads(connection: SqliteConnection) -> (LabelReads, LabelReader) {
     let (sender, requests) = mpsc::channel(QUEUE_CAPACITY);
     (LabelReads(sender), LabelReader { connection, requests })
-}
-
-impl std::fmt::Debug for LabelReads {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LabelReads")
-    }
-}
-
-impl std::fmt::Debug for LabelReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LabelReader")
-    }
 }
 
 impl LabelReader {

@@ -4,11 +4,13 @@
 //! statements of the commands that register by hand.
 
 use jiff::Timestamp;
+use sqlx::SqliteConnection;
 use tokio::sync::watch;
 
 use super::registering::{
     RegisterResult, WantedLabel, next_version, read_by_id, read_by_key, register, withdraw,
 };
+use super::writer::WriterWork;
 use super::{Store, StoreError, json, ms};
 use crate::domain::label::{LabelKey, Registration};
 use crate::domain::registration::{Origin, RegistryChange};
@@ -72,19 +74,14 @@ impl Store {
     /// history is kept.
     pub async fn retire_configured(&self, labels: &[i64], now: Timestamp) -> Result<(), StoreError> {
         let labels = labels.to_vec();
-        let version = self
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    let version = next_version(tx).await?;
-                    let stored = read_by_key(tx, &labels).await?;
-                    withdraw(tx, stored, RegistryChange { by: Origin::Config, version, now }).await?;
-                    Ok(version)
-                })
+        self.change_registry(move |tx, version| {
+            Box::pin(async move {
+                let stored = read_by_key(tx, &labels).await?;
+                withdraw(tx, stored, RegistryChange { by: Origin::Config, version, now }).await?;
+                Ok(())
             })
-            .await?;
-        self.announce(version);
-        Ok(())
+        })
+        .await
     }
 
     /// Registers labels by hand, in addition to the configuration. Returns how many are new.
@@ -103,69 +100,68 @@ impl Store {
         by: Origin,
         now: Timestamp,
     ) -> Result<RegisterResult, StoreError> {
-        let (registered, version) = self
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    let version = next_version(tx).await?;
-                    Ok((register(tx, &rows, RegistryChange { by, version, now }).await?, version))
-                })
-            })
-            .await?;
-        self.announce(version);
-        Ok(registered)
+        self.change_registry(move |tx, version| {
+            Box::pin(async move { register(tx, &rows, RegistryChange { by, version, now }).await })
+        })
+        .await
     }
 
     /// Removes a registration by hand or by discovery. Discovery does not register the label again.
     pub async fn remove_by_hand(&self, key: &LabelKey, now: Timestamp) -> Result<Removal, StoreError> {
         let key = key.clone();
-        let (removal, version) = self
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    let version = next_version(tx).await?;
-                    let stored = read_by_id(tx, &[(&key.account, &key.id)]).await?;
-                    let stored: Vec<_> = stored.into_iter().map(|(_, stored)| stored).collect();
-                    let is_configured = stored.iter().any(|stored| stored.record.by_config);
-                    let withdrawn =
-                        withdraw(tx, stored, RegistryChange { by: Origin::Hand, version, now }).await?;
-                    let removal = match withdrawn {
-                        _ if is_configured => Removal::StillConfigured,
-                        0 => Removal::Unknown,
-                        _ => Removal::Removed,
-                    };
-                    Ok((removal, version))
+        self.change_registry(move |tx, version| {
+            Box::pin(async move {
+                let stored = read_by_id(tx, &[(&key.account, &key.id)]).await?;
+                let stored: Vec<_> = stored.into_iter().map(|(_, stored)| stored).collect();
+                let is_configured = stored.iter().any(|stored| stored.record.by_config);
+                let withdrawn =
+                    withdraw(tx, stored, RegistryChange { by: Origin::Hand, version, now }).await?;
+                Ok(match withdrawn {
+                    _ if is_configured => Removal::StillConfigured,
+                    0 => Removal::Unknown,
+                    _ => Removal::Removed,
                 })
             })
-            .await?;
-        self.announce(version);
-        Ok(removal)
+        })
+        .await
     }
 
     /// Makes a label due now, ahead of labels that are due by their schedule. Returns `false` if it is not registered.
     pub async fn poll_now(&self, key: &LabelKey, now: Timestamp) -> Result<bool, StoreError> {
         let (account, id, now) = (key.account.to_string(), key.id.to_string(), ms(now));
-        let (done, version) = self
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    let version = next_version(tx).await?;
-                    let done = sqlx::query!(
-                        "UPDATE labels SET next_poll_at = ?, reason = NULL, wait_ms = 0, pace_ms = 0, version = ?
+        self.change_registry(move |tx, version| {
+            Box::pin(async move {
+                let done = sqlx::query!(
+                    "UPDATE labels SET next_poll_at = ?, reason = NULL, wait_ms = 0, pace_ms = 0, version = ?
                          WHERE account = ? AND label_id = ? AND state <> 'removed'",
-                        now,
-                        version,
-                        account,
-                        id
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                    Ok((done.rows_affected() > 0, version))
-                })
+                    now,
+                    version,
+                    account,
+                    id
+                )
+                .execute(tx)
+                .await?;
+                Ok(done.rows_affected() > 0)
             })
-            .await?;
+        })
+        .await
+    }
+
+    /// Runs `work` with the next registry version in a transaction of its own, and announces the version.
+    async fn change_registry<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection, i64) -> WriterWork<'c, T> + Send + 'static,
+    {
+        let changed = self.writer.write(move |tx| {
+            Box::pin(async move {
+                let version = next_version(tx).await?;
+                Ok((work(tx, version).await?, version))
+            })
+        });
+        let (result, version) = changed.await?;
         self.announce(version);
-        Ok(done)
+        Ok(result)
     }
 
     /// Returns the `ids` that are registered for the account and not removed.

@@ -8,15 +8,15 @@
 //! reload. It also keeps a second daemon away from the side files of a database that was removed under a running
 //! daemon.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use super::file::{FileId, MODE, beside};
+use super::file::{FileId, beside, open_or_create};
 use crate::domain::degraded::Degraded;
 
 /// The lock of a running daemon.
@@ -63,9 +63,7 @@ impl DaemonLock {
         }
         let failed = |error: io::Error| refusal(&path, error.to_string());
         match path.metadata() {
-            Ok(file) if !file.is_file() => {
-                return Err(refusal(&path, "it is not a regular file".to_owned()));
-            }
+            Ok(file) if !file.is_file() => return Err(refusal(&path, "it is not a regular file")),
             // For a dangling symbolic link: the lock file belongs beside the real file, so create that first.
             Err(_) if path.is_symlink() => drop(open_or_create(&path).map_err(failed)?),
             _ => {}
@@ -174,10 +172,6 @@ fn read(file: &File) -> DaemonRecord {
     DaemonRecord::default()
 }
 
-fn open_or_create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
-}
-
 fn try_lock(file: &File, path: &Path, beside: &File) -> Result<(), StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -191,8 +185,8 @@ fn try_lock(file: &File, path: &Path, beside: &File) -> Result<(), StoreError> {
     }
 }
 
-fn refusal(path: &Path, reason: String) -> StoreError {
-    StoreError::Open { path: path.to_owned(), reason, hint: Some(WRITABLE.to_owned()) }
+fn refusal(path: &Path, reason: impl Into<String>) -> StoreError {
+    StoreError::open(path, reason, Some(WRITABLE))
 }
 
 const WRITABLE: &str =

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::changes::Watcher;
 use super::checkpoints;
-use super::error::{RESTORE, hint_of, meaning_of};
+use super::error::RESTORE;
 use super::file::{OpenFiles, create_if_missing};
 use super::label_reads::label_reads;
 use super::outbox::handover::Handover;
@@ -45,10 +45,9 @@ const APPLICATION_ID: i32 = 1_416_646_731;
 /// Opens the database at `path`; creates it or migrates it if needed. Writes return only while the writer runs.
 pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let not_opened = |error: io::Error| StoreError::Open {
-        path: path.to_owned(),
-        reason: error.to_string(),
-        hint: Some("store.path must be in a folder that exists and that the daemon may write to".to_owned()),
+    let not_opened = |error: io::Error| {
+        let hint = "store.path must be in a folder that exists and that the daemon may write to";
+        StoreError::open(path, error.to_string(), Some(hint))
     };
     create_if_missing(path).map_err(not_opened)?;
     let options = SqliteConnectOptions::new()
@@ -62,7 +61,7 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
         .statement_cache_capacity(CACHED_STATEMENTS)
         .disable_statement_logging();
-    let refused = |error: sqlx::Error| open_error(path, &error);
+    let refused = |error: sqlx::Error| StoreError::open_failed(path, &error);
     let is_new = check_content(path).await?;
     // The writer's statements change few pages, so their journals are kept in memory.
     let writing = options.clone().pragma("temp_store", "MEMORY");
@@ -126,27 +125,17 @@ async fn check_content(path: &Path) -> Result<bool, StoreError> {
         connection.close().await?;
         Ok((id, tables, damage))
     };
-    let (id, tables, damage) = check.await.map_err(|error| open_error(path, &error))?;
-    let refused = |reason: String, hint: &str| {
-        Err(StoreError::Open { path: path.to_owned(), reason, hint: Some(hint.to_owned()) })
-    };
+    let (id, tables, damage) = check.await.map_err(|error| StoreError::open_failed(path, &error))?;
     match damage {
         Some(damage) if damage != "ok" => {
-            refused(format!("it is damaged ({})", damage.replace('\n', "; ")), RESTORE)
+            let reason = format!("it is damaged ({})", damage.replace('\n', "; "));
+            Err(StoreError::open(path, reason, Some(RESTORE)))
         }
-        _ if tables > 0 && id != APPLICATION_ID => refused(
-            "it is an SQLite database of another program".to_owned(),
-            "set store.path to a file of its own",
-        ),
+        _ if tables > 0 && id != APPLICATION_ID => {
+            let reason = "it is an SQLite database of another program";
+            Err(StoreError::open(path, reason, Some("set store.path to a file of its own")))
+        }
         _ => Ok(tables == 0),
-    }
-}
-
-fn open_error(path: &Path, error: &sqlx::Error) -> StoreError {
-    StoreError::Open {
-        path: path.to_owned(),
-        reason: meaning_of(error),
-        hint: hint_of(error).map(str::to_owned),
     }
 }
 
@@ -161,9 +150,9 @@ fn migration_failed(path: &Path, error: MigrateError) -> StoreError {
             Some("a development version created it: set store.path to a new file"),
         ),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            return open_error(path, error);
+            return StoreError::open_failed(path, error);
         }
         _ => (error.to_string(), None),
     };
-    StoreError::Open { path: path.to_owned(), reason, hint: hint.map(str::to_owned) }
+    StoreError::open(path, reason, hint)
 }

@@ -51,15 +51,12 @@ impl Store {
 
     /// Returns every message for every subscriber, delivered or not.
     pub async fn expected_deliveries(&self) -> Result<Vec<ExpectedDelivery>, StoreError> {
-        let rows = sqlx::query!(
+        let expected = sqlx::query_as!(
+            ExpectedDelivery,
             "SELECT d.subscriber, m.message_id FROM deliveries d JOIN messages m USING (message_key)
              ORDER BY d.delivery_key"
         )
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| ExpectedDelivery { subscriber: row.subscriber, message_id: row.message_id })
-            .collect())
+        .fetch_all(&self.readers);
+        Ok(expected.await?)
     }
 }

@@ -81,22 +81,15 @@ pub struct Repeat {
     pub at: Timestamp,
 }
 
-struct StoredMessageRow {
-    message_key: i64,
-    message_id: String,
-    label_key: Option<i64>,
-    label_id: Option<String>,
-    seq: Option<i64>,
-    subject_key: Option<i64>,
-    kind: String,
-    account: Option<String>,
-    created_at: i64,
-    state: Option<String>,
-}
-
-impl From<StoredMessageRow> for StoredMessage {
-    fn from(row: StoredMessageRow) -> Self {
-        Self {
+/// Selects stored messages; takes the rest of the statement.
+macro_rules! select_stored {
+    ($rest:literal, $($argument:expr),*) => {
+        sqlx::query!(
+            r#"SELECT m.message_key AS "message_key!", m.message_id, m.label_key, m.label_id, m.seq, m.subject_key,
+                      m.type AS kind, m.account, m.created_at, d.state AS "state?" "# + $rest,
+            $($argument),*
+        )
+        .map(|row| StoredMessage {
             row: row.message_key,
             message_id: row.message_id,
             label_row: row.label_key,
@@ -112,19 +105,7 @@ impl From<StoredMessageRow> for StoredMessage {
                 Some(_) => StateBefore::Dead,
                 None => StateBefore::Never,
             },
-        }
-    }
-}
-
-/// Selects stored messages; takes the rest of the statement.
-macro_rules! select_stored {
-    ($rest:literal, $($argument:expr),*) => {
-        sqlx::query_as!(
-            StoredMessageRow,
-            r#"SELECT m.message_key AS "message_key!", m.message_id, m.label_key, m.label_id, m.seq, m.subject_key,
-                      m.type AS kind, m.account, m.created_at, d.state AS "state?" "# + $rest,
-            $($argument),*
-        )
+        })
     };
 }
 
@@ -137,43 +118,22 @@ impl Store {
         after: Option<&StoredMessage>,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let after = after.map_or(0, |stored| stored.row);
-        match span.label {
-            Some(label) => self.stored_of_label(subscriber, span, label, after).await,
-            None => self.stored_since(subscriber, span, after).await,
-        }
-    }
-
-    async fn stored_of_label(
-        &self,
-        subscriber: &SubscriberName,
-        span: &ReplaySpan,
-        label: i64,
-        after: i64,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
         let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
-        let rows = select_stored!(
-            "FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
+        if let Some(label) = span.label {
+            let stored = select_stored!(
+                "FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
                WHERE m.label_key = ?2 AND m.message_key > ?3 AND m.created_at >= ?4 AND m.created_at < ?5
                ORDER BY m.seq LIMIT ?6",
-            name,
-            label,
-            after,
-            since,
-            until,
-            PAGE
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows.into_iter().map(StoredMessage::from).collect())
-    }
-
-    async fn stored_since(
-        &self,
-        subscriber: &SubscriberName,
-        span: &ReplaySpan,
-        after: i64,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        let (name, since, until) = (subscriber.as_str(), ms(span.since), ms(span.until));
+                name,
+                label,
+                after,
+                since,
+                until,
+                PAGE
+            )
+            .fetch_all(&self.readers);
+            return Ok(stored.await?);
+        }
         let hour = since.div_euclid(3_600_000);
         let first = sqlx::query_scalar!(
             r#"SELECT min(message_key) AS "first: i64" FROM message_hours WHERE hour >= ?"#,
@@ -183,7 +143,7 @@ impl Store {
         .await?;
         let Some(first) = first else { return Ok(Vec::new()) };
         let after = after.max(first - 1);
-        let rows = select_stored!(
+        let stored = select_stored!(
             "FROM messages m LEFT JOIN deliveries d ON d.message_key = m.message_key AND d.subscriber = ?1
                WHERE m.message_key > ?2 AND m.created_at >= ?3 AND m.created_at < ?4
                ORDER BY m.message_key LIMIT ?5",
@@ -193,9 +153,8 @@ impl Store {
             until,
             PAGE
         )
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows.into_iter().map(StoredMessage::from).collect())
+        .fetch_all(&self.readers);
+        Ok(stored.await?)
     }
 
     /// Makes one delivery due at `now`; a settled one is queued again. Returns 0 if it has changed meanwhile.
@@ -209,7 +168,7 @@ impl Store {
         let to = sqlx::query!("SELECT subscriber, format FROM deliveries WHERE delivery_key = ?", delivery)
             .fetch_optional(&self.readers)
             .await?;
-        let (Some(stored), Some(to)) = (found.map(StoredMessage::from), to) else { return Ok(0) };
+        let (Some(stored), Some(to)) = (found, to) else { return Ok(0) };
         let again = Repeat { message: stored.row, lane: stored.lane, before: stored.before, at: now };
         let format = Format::parse(&to.format).unwrap_or(Format::Standard);
         self.queue_again(&SubscriberName::new(&to.subscriber), format, &[again], now).await

@@ -8,8 +8,6 @@ use std::net::SocketAddr;
 
 use rustls::{CertificateError, InvalidMessage};
 
-use crate::domain::delivery::address::RefusedAddress;
-
 /// Cause of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureCause {
@@ -32,18 +30,14 @@ pub enum FailureCause {
 /// A failure with its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExchangeFailure {
-    pub fault: FailureCause,
+    pub cause: FailureCause,
     /// One line, without secrets.
     pub detail: String,
 }
 
 impl ExchangeFailure {
-    pub(super) fn new(fault: FailureCause, detail: impl Into<String>) -> Self {
-        Self { fault, detail: detail.into() }
-    }
-
-    pub(super) fn of_refused_address(refusal: &RefusedAddress) -> Self {
-        Self::new(FailureCause::Address, refusal.to_string())
+    pub(super) fn new(cause: FailureCause, detail: impl Into<String>) -> Self {
+        Self { cause, detail: detail.into() }
     }
 
     /// Failure to connect to any of the addresses. A failure of the receiver takes precedence over a shortage of this
@@ -190,7 +184,7 @@ mod tests {
             [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EADDRNOTAVAIL]
         {
             let failure = ExchangeFailure::connect(&[(v4, errno(number))]);
-            assert_eq!(failure.fault, FailureCause::Ours, "{number}");
+            assert_eq!(failure.cause, FailureCause::Ours, "{number}");
             assert!(!failure.detail.contains("os error"), "{}", failure.detail);
         }
     }
@@ -203,7 +197,7 @@ mod tests {
             [(v4, errno(libc::ECONNREFUSED)), (v6, errno(libc::EADDRNOTAVAIL))],
             [(v6, errno(libc::EADDRNOTAVAIL)), (v4, errno(libc::ECONNREFUSED))],
         ] {
-            assert_eq!(ExchangeFailure::connect(&tried).fault, FailureCause::Connect);
+            assert_eq!(ExchangeFailure::connect(&tried).cause, FailureCause::Connect);
         }
         let refused = ExchangeFailure::connect(&[(v4, errno(libc::ECONNREFUSED))]);
         assert_eq!(refused.detail, "127.0.0.1:80 refused the connection");

@@ -13,7 +13,6 @@ mod connection;
 mod descriptors;
 mod failure;
 mod origin;
-
 mod resolver;
 
 use std::fmt;
@@ -27,7 +26,6 @@ use http_body_util::Full;
 use rustls::ClientConfig;
 use url::Url;
 
-use crate::agent::USER_AGENT;
 use crate::domain::delivery::address::AddressPolicy;
 use crate::domain::delivery::attempt::Stage;
 use crate::domain::proxies::Proxies;
@@ -41,6 +39,14 @@ pub use descriptors::http_connections;
 pub use failure::{ExchangeFailure, FailureCause};
 pub use origin::shown_location;
 pub use resolver::check_literal;
+
+/// The value of `User-Agent` (contract 3 and 6).
+const USER_AGENT: &str = concat!("trackpost/", env!("CARGO_PKG_VERSION"));
+
+/// A client cannot be created: TLS cannot be set up on this machine, or a URL or the key is not valid.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the HTTP client cannot be created: {0}")]
+pub struct NoClient(pub String);
 
 /// Settings of the connections to one server.
 #[derive(Clone, Debug)]

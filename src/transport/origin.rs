@@ -46,9 +46,7 @@ impl Origin {
         let server_name = server_name.map_err(|_| "its host is not valid in a certificate")?;
         Ok(Self { host, port, host_header, server_name })
     }
-}
 
-impl Origin {
     pub(super) fn is_encrypted(&self) -> bool {
         self.server_name.is_some()
     }

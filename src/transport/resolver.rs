@@ -21,18 +21,20 @@ pub(super) async fn addresses(
     port: u16,
     address_policy: Option<AddressPolicy>,
 ) -> Result<Vec<SocketAddr>, ExchangeFailure> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return keep_allowed(address_policy, vec![SocketAddr::new(address, port)])
-            .map_err(|refusal| ExchangeFailure::of_refused_address(&refusal));
-    }
-    let found: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
-        Ok(found) => found.collect(),
-        Err(error) => return Err(unresolved(host, &error)),
+    let found = match host.parse::<IpAddr>() {
+        Ok(address) => vec![SocketAddr::new(address, port)],
+        Err(_) => lookup(host, port).await.map_err(|error| unresolved(host, &error))?,
     };
+    keep_allowed(address_policy, found)
+        .map_err(|refusal| ExchangeFailure::new(FailureCause::Address, refusal.to_string()))
+}
+
+async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
     if found.iter().any(|address| !address.ip().is_loopback()) {
         RESOLVED.note(host);
     }
-    keep_allowed(address_policy, found).map_err(|refusal| ExchangeFailure::of_refused_address(&refusal))
+    Ok(found)
 }
 
 /// Returns the allowed addresses of `found`, or the reason against the first one if none is allowed.
@@ -154,7 +156,7 @@ mod tests {
         let resolved = addresses("localhost", 80, Some(HTTP)).await.unwrap();
         assert!(resolved.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
         let refused = addresses("169.254.169.254", 80, Some(HTTP)).await.unwrap_err();
-        assert_eq!(refused.fault, FailureCause::Address, "{refused:?}");
+        assert_eq!(refused.cause, FailureCause::Address, "{refused:?}");
     }
 
     #[test]
@@ -162,15 +164,15 @@ mod tests {
         let silent =
             || io::Error::other("failed to lookup address information: Temporary failure in name resolution");
         let unknown = io::Error::other("failed to lookup address information: Name or service not known");
-        assert_eq!(unresolved("hooks.example", &silent()).fault, FailureCause::Ours);
-        assert_eq!(unresolved("hooks.example", &unknown).fault, FailureCause::Name);
+        assert_eq!(unresolved("hooks.example", &silent()).cause, FailureCause::Ours);
+        assert_eq!(unresolved("hooks.example", &unknown).cause, FailureCause::Name);
         RESOLVED.note("hooks.example");
         assert_eq!(
-            unresolved("hooks.example", &silent()).fault,
+            unresolved("hooks.example", &silent()).cause,
             FailureCause::Ours,
             "it answered for this name only"
         );
         RESOLVED.note("api.example");
-        assert_eq!(unresolved("hooks.example", &silent()).fault, FailureCause::Name);
+        assert_eq!(unresolved("hooks.example", &silent()).cause, FailureCause::Name);
     }
 }

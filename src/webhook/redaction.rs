@@ -6,6 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::domain::messages::subscriber::Subscriber;
@@ -55,11 +56,9 @@ impl Redaction {
     }
 }
 
-/// Decodes percent signs as in a query, but keeps the plus sign.
+/// Decodes the percent signs in the user or the password of a URL.
 fn decoded(part: &str) -> String {
-    let escaped = format!("https://x/?{}", part.replace('+', "%2B").replace('&', "%26").replace('=', "%3D"));
-    let url = Url::parse(&escaped).ok();
-    url.and_then(|url| url.query_pairs().next().map(|(name, _)| name.into_owned())).unwrap_or_default()
+    percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

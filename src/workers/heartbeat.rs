@@ -48,7 +48,7 @@ impl Heartbeats {
     }
 }
 
-/// A jump of the wall clock is neither silence nor a sign of life.
+/// Returns the time without the jumps of the wall clock: a jump counts neither as silence nor as a heartbeat.
 fn real_ms(at: Timestamp) -> i64 {
     earlier(at, clock::skew()).as_millisecond()
 }

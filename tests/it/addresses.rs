@@ -2,7 +2,7 @@
 
 use trackpost::domain::account::Account;
 use trackpost::domain::tracking::reading::Reading;
-use trackpost::shipstation::Client;
+use trackpost::shipstation::{self, Client};
 
 use crate::harness::parcel::in_transit;
 use crate::harness::peer::closed_port;
@@ -60,7 +60,8 @@ async fn the_api_is_not_polled_over_plain_http_at_a_public_address() {
         let timeout = std::time::Duration::from_millis(300);
         let base_url = base_url.to_owned();
         let account = Account { base_url, allow_insecure, timeout, ..harness.account.clone() };
-        Client::new().unwrap().read(&account, &"se-1".parse().unwrap(), None, harness.now()).await
+        let client = Client::new(&shipstation::tls().unwrap(), &account).unwrap();
+        client.read(&account, &"se-1".parse().unwrap(), None, harness.now()).await
     };
     // Config refuses such an address; a name may resolve to one.
     let public = "http://203.0.113.1:1";

@@ -11,7 +11,7 @@ use trackpost::domain::account::Account;
 use trackpost::domain::delivery::address::AddressPolicy;
 use trackpost::domain::proxies::Proxies;
 use trackpost::domain::tracking::reading::Reading;
-use trackpost::shipstation::Client;
+use trackpost::shipstation::{self, Client};
 use trackpost::transport::{
     ConnectionLimits, ExchangeFailure, ExchangeProgress, FailureCause, HttpAnswer, Settings, Transport,
 };
@@ -25,7 +25,7 @@ use crate::harness::{Harness, ORDERS, about};
 async fn api(url: &str) -> (Account, Client) {
     let harness = Harness::new().await;
     let account = Account { base_url: url.to_owned(), ..harness.account.clone() };
-    let client = Client::new().unwrap().for_account(&account).unwrap();
+    let client = Client::new(&shipstation::tls().unwrap(), &account).unwrap();
     (account, client)
 }
 
@@ -454,5 +454,5 @@ async fn a_link_local_address_is_refused_at_connect_time() {
     let transport =
         Transport::new(&"http://169.254.169.254/".parse().unwrap(), settings(address_policy)).unwrap();
     let failure = get(&transport).await.unwrap_err();
-    assert_eq!(failure.fault, FailureCause::Address, "{failure:?}");
+    assert_eq!(failure.cause, FailureCause::Address, "{failure:?}");
 }

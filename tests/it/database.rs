@@ -10,7 +10,7 @@ use trackpost::clock::Stopwatch;
 
 use crate::harness::child::{Daemon, Site, until};
 use crate::harness::disk::{database, fails, side_file, site};
-use crate::harness::{connect, free_port};
+use crate::harness::{connect, free_address};
 
 async fn runs(site: &Site, before: &str) -> Daemon {
     let daemon = site.start_after(before);
@@ -190,7 +190,7 @@ async fn a_command_without_write_access_prints_a_remedy() {
 async fn health_reports_a_lost_database() {
     let site = site(0).await;
     let text = fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
-    let port = free_port();
+    let port = free_address().port();
     site.write("trackpost.toml", &text.replace("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\"")));
     let daemon = runs(&site, ":").await;
     fs::remove_file(database(&site)).unwrap();

@@ -23,8 +23,8 @@ fn courier_within(harness: &Harness, deliveries: usize) -> Courier {
     let subscriber = harness.policy.subscribers[0].clone();
     let (_, audience) = watch::channel(harness.policy.subscribers.clone().into());
     let limit = MemoryLimit { deliveries, bytes: 1_000_000 };
-    Courier::with_memory_limit(limit, subscriber, audience, harness.store().clone(), Heartbeat::default())
-        .unwrap()
+    let courier = Courier::new(subscriber, audience, harness.store().clone(), Heartbeat::default());
+    courier.unwrap().with_memory_limit(limit)
 }
 
 #[tokio::test]

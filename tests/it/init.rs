@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::harness::child::until;
-use crate::harness::free_port;
+use crate::harness::free_address;
 
 const TRACKPOST: &str = env!("CARGO_BIN_EXE_trackpost");
 const README: &str = include_str!("../../README.md");
@@ -50,7 +50,7 @@ async fn the_commands_that_init_prints_deliver_events() {
     assert_eq!((mode("trackpost.toml"), mode("orders.secret")), (0o600, 0o600));
 
     // Other tests may use the ports of the documentation.
-    let (api, receiver) = (free_port().to_string(), free_port().to_string());
+    let (api, receiver) = (free_address().port().to_string(), free_address().port().to_string());
     let moved = |text: &str| text.replace("9786", &api).replace("9787", &receiver);
     let config = folder.path().join("trackpost.toml");
     std::fs::write(&config, moved(&std::fs::read_to_string(&config).unwrap())).unwrap();

@@ -9,14 +9,13 @@ use std::path::Path;
 /// The layers, each with the layers that it may import.
 const LAYERS: &[(&str, &str)] = &[
     ("domain", ""),
-    ("agent", ""),
     ("clock", "domain"),
     ("crash", ""),
     ("metrics", "clock"),
     ("shortage", ""),
     ("notices", "clock config domain shortage"),
     ("tls", "domain"),
-    ("transport", "agent clock domain"),
+    ("transport", "clock domain"),
     ("config", "domain"),
     ("store", "clock config crash domain metrics"),
     ("shipstation", "config domain shortage tls transport"),

@@ -6,7 +6,7 @@ use trackpost::sandbox::{Answer, SandboxOptions};
 
 use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
-use crate::harness::{connect, free_port};
+use crate::harness::{connect, free_address};
 use crate::status::{get, kinds};
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn without_descriptors_no_failure_is_counted_and_everything_arrives() {
     site.receiver.answer_always(Answer::status(200).after(Duration::from_secs(5)));
     let text = site.configuration(&format!("[{}]", labels.join(", ")), "");
     let text = text.replace("events = [\"*\"]", "events = [\"*\"]\nmax_in_flight = 100");
-    let port = free_port();
+    let port = free_address().port();
     let text = text.replace("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\""));
     site.write("trackpost.toml", &text);
     let daemon = site.start_after("ulimit -n 64");

@@ -7,7 +7,7 @@ use trackpost::sandbox::{Answer, SandboxOptions};
 
 use crate::harness::child::{Daemon, Site, until};
 use crate::harness::parcel::in_transit;
-use crate::harness::{connect, free_port};
+use crate::harness::{connect, free_address};
 
 /// Sends one raw request. Returns status and body.
 pub fn get(port: u16, head: &str) -> Option<(u16, Value)> {
@@ -46,7 +46,7 @@ pub fn kinds(list: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_lists_what_is_degraded_and_stays_200() {
-    let port = free_port();
+    let port = free_address().port();
     let http = format!("listen = \"127.0.0.1:{port}\"\nhosts = [\"tracking.example.com\"]");
     let site = site_with(&http).await;
     std::fs::create_dir_all(site.folder().join("labels.d")).unwrap();
@@ -114,7 +114,7 @@ async fn health_lists_what_is_degraded_and_stays_200() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_token_health_has_no_details() {
-    let port = free_port();
+    let port = free_address().port();
     let site = site_with(&format!("listen = \"127.0.0.1:{port}\"\ntoken = \"open-sesame\"")).await;
     let daemon = started(&site).await;
     assert!(site.try_command(&["subscribers", "pause", "orders"]).await.0);
@@ -211,7 +211,7 @@ async fn lists_filter_labels_and_deliveries() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn first_polls_of_more_than_an_hour_are_listed() {
-    let port = free_port();
+    let port = free_address().port();
     let site = Site::new(SandboxOptions::default()).await;
     let labels: Vec<String> = (0..70).map(|n| format!("\"se-{n}\"")).collect();
     let text = site.configuration(&format!("[{}]", labels.join(", ")), "");
@@ -232,7 +232,7 @@ async fn first_polls_of_more_than_an_hour_are_listed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_jump_of_the_clock_since_the_last_run_is_logged_and_listed() {
-    let port = free_port();
+    let port = free_address().port();
     let site = site_with(&format!("listen = \"127.0.0.1:{port}\"")).await;
     let daemon = started(&site).await;
     site.received(|counts| counts.accepted >= 6).await;

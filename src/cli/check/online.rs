@@ -15,7 +15,7 @@ use crate::domain::messages::ping::{PING, Ping};
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::polling::discovery::ListRequest;
 use crate::domain::tracking::reading::Reading;
-use crate::shipstation::Client;
+use crate::shipstation::{self, Client};
 use crate::webhook::{Callback, WebhookClient};
 
 /// Label to poll for an account without labels; a 404 for it shows that the key is accepted.
@@ -40,9 +40,10 @@ impl fmt::Display for Finding {
 
 /// Makes the requests one after the other, and passes each result to `each`.
 pub async fn run(loaded: &Loaded, mut each: impl FnMut(&Finding)) -> Result<Vec<Finding>, Failure> {
-    let client = Client::new()?;
+    let tls = shipstation::tls()?;
     let mut findings = Vec::new();
     for account in loaded.config.accounts.values() {
+        let client = Client::new(&tls, account)?;
         let finding = of_account(&client, loaded, account).await?;
         each(&finding);
         findings.push(finding);
@@ -65,7 +66,7 @@ async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Resu
         Some(label) => label.key.id,
         None => PROBE.parse()?,
     };
-    let reading = client.for_account(account)?.read(account, &label, None, clock::now()).await;
+    let reading = client.read(account, &label, None, clock::now()).await;
     let (ok, detail) = classify(&reading, &label);
     Ok(Finding { what: "account", name: account.name.to_string(), ok, detail })
 }

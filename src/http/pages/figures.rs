@@ -71,27 +71,21 @@ fn histogram(name: &str, rows: &[(String, u64)]) -> Markup {
 
 /// Histogram of how soon changes were noticed.
 pub(super) fn noticed(figures: &Histogram) -> Markup {
-    let last = BOUNDS[BOUNDS.len() - 1];
-    let mut rows: Vec<(String, u64)> =
-        BOUNDS.iter().map(|bound| up_to(bound.as_secs_f64())).zip(figures.0).collect();
-    rows.push((over(last.as_secs_f64()), figures.0[BOUNDS.len()]));
-    histogram("New events by the time it took to notice them", &rows)
+    let bounds = BOUNDS.map(|bound| bound.as_secs_f64());
+    histogram("New events by the time it took to notice them", &buckets(&bounds, &figures.0))
 }
 
 /// Histogram of the time that deliveries took.
 pub(super) fn latency(latencies: &Latencies) -> Markup {
-    let mut rows: Vec<(String, u64)> =
-        LATENCY_BOUNDS.iter().map(|bound| up_to(*bound)).zip(latencies.iter().copied()).collect();
-    rows.push((over(LATENCY_BOUNDS[LATENCY_BOUNDS.len() - 1]), latencies[LATENCY_BOUNDS.len()]));
+    let rows = buckets(&LATENCY_BOUNDS, latencies);
     histogram("Deliveries by the time from the message to its acceptance", &rows)
 }
 
-fn up_to(seconds: f64) -> String {
-    format!("≤ {}", span(seconds))
-}
-
-fn over(seconds: f64) -> String {
-    format!("> {}", span(seconds))
+/// Returns the buckets with their names: up to each of `bounds`, in seconds, and over the last one.
+fn buckets(bounds: &[f64], counts: &[u64]) -> Vec<(String, u64)> {
+    let up_to = bounds.iter().map(|bound| format!("≤ {}", span(*bound)));
+    let over = bounds.last().map(|bound| format!("> {}", span(*bound)));
+    up_to.chain(over).zip(counts.iter().copied()).collect()
 }
 
 fn span(seconds: f64) -> String {

@@ -47,10 +47,7 @@ pub(in crate::http) async fn label(
     Path(id): Path<String>,
     Query(query): Query<PageQuery>,
 ) -> Response {
-    match read(&sources, &id, query.account.as_deref()).await {
-        Ok(response) => response,
-        Err(error) => unreadable(&error),
-    }
+    read(&sources, &id, query.account.as_deref()).await.unwrap_or_else(|error| unreadable(&error))
 }
 
 async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Response, StoreError> {
@@ -191,13 +188,11 @@ fn timeline(events: &[EventView], now: Timestamp) -> Markup {
 }
 
 /// A text of an event; `None` if it is empty.
-fn text<'a>(event: &'a Value, name: &str) -> Option<std::borrow::Cow<'a, str>> {
+fn text(event: &Value, name: &str) -> Option<String> {
     match event.get(name)? {
-        Value::String(text) => {
-            Some(text.trim().into()).filter(|text: &std::borrow::Cow<'_, str>| !text.is_empty())
-        }
+        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
         Value::Null => None,
-        other => Some(other.to_string().into()),
+        other => Some(other.to_string()),
     }
 }
 
@@ -257,10 +252,7 @@ fn changed(change: &ChangeView, event: &Value) -> Markup {
 }
 
 fn value(event: &Value, field: &str) -> String {
-    match text(event, field) {
-        None => "nothing".to_owned(),
-        Some(text) => cut(&text),
-    }
+    text(event, field).map_or_else(|| "nothing".to_owned(), |text| cut(&text))
 }
 
 /// Returns a text with at most [`MAX_VALUE_CHARS`] characters.

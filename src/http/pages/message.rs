@@ -21,10 +21,7 @@ use crate::store::StoreError;
 use crate::store::views::deliveries::AttemptView;
 
 pub(in crate::http) async fn message(State(sources): State<Sources>, Path(id): Path<String>) -> Response {
-    match read(&sources, &id).await {
-        Ok(response) => response,
-        Err(error) => unreadable(&error),
-    }
+    read(&sources, &id).await.unwrap_or_else(|error| unreadable(&error))
 }
 
 async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {

@@ -20,7 +20,7 @@ pub(super) use message::message;
 pub(super) use overview::overview;
 pub(super) use subscriber::subscriber;
 
-use super::json;
+use super::json_error;
 use crate::store::StoreError;
 use layout::page;
 
@@ -55,8 +55,7 @@ pub(super) fn login(to: &str, wrong: bool) -> Response {
 pub(super) async fn no_such_page(headers: HeaderMap) -> Response {
     if !wants_html(&headers) {
         let paths = "/ /labels/{id} /subscribers/{name} /messages/{id} /messages?after= /metrics /healthz /readyz /jwks";
-        let body = serde_json::json!({ "error": format!("unknown path; valid are: {paths}") });
-        return json(StatusCode::NOT_FOUND, body.to_string());
+        return json_error(StatusCode::NOT_FOUND, &format!("unknown path; valid are: {paths}"));
     }
     not_found(
         "No such page",

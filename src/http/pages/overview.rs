@@ -63,7 +63,7 @@ pub(in crate::http) async fn overview(
 }
 
 struct Shown {
-    still: Vec<String>,
+    silent: Vec<String>,
     attention: Vec<Degraded>,
     accounts: Vec<AccountView>,
     labels: Vec<LabelCount>,
@@ -92,10 +92,10 @@ impl Shown {
             mebibytes(store.wal_bytes())
         );
         Ok(Self {
-            still: sources.heartbeats.silent(now, MAX_SILENCE),
+            silent: sources.heartbeats.silent(now, MAX_SILENCE),
             attention: sources.with_notices(degraded),
             accounts,
-            forecast: foretell(&configured, &labels, forecasts).await,
+            forecast: forecast_of(&configured, &labels, forecasts).await,
             labels,
             freshness,
             subscribers,
@@ -125,14 +125,14 @@ impl Shown {
     }
 
     fn attention(&self, now: Timestamp) -> Markup {
-        if self.attention.is_empty() && self.still.is_empty() {
+        if self.attention.is_empty() && self.silent.is_empty() {
             return html! { section.calm-all { h2 { "Nothing needs attention" } } };
         }
         html! {
             section.attention aria-labelledby="attention" {
                 h2 #attention { "Needs attention" }
                 ul {
-                    @for worker in &self.still {
+                    @for worker in &self.silent {
                         li { b { (worker) } ": made no progress for " (MAX_SILENCE.as_secs()) " s: see the log, or restart the daemon" }
                     }
                     @for degraded in &self.attention {
@@ -303,7 +303,11 @@ pub(super) fn latency(subscriber: Option<&str>) -> Markup {
 }
 
 /// Expected cost and freshness of the active labels; `None` without active labels.
-async fn foretell(configured: &Configured, labels: &[LabelCount], forecasts: &Forecasts) -> Option<Forecast> {
+async fn forecast_of(
+    configured: &Configured,
+    labels: &[LabelCount],
+    forecasts: &Forecasts,
+) -> Option<Forecast> {
     let active = |account: &str| {
         let active = labels.iter().filter(|count| count.account == account && count.state == "active");
         active.map(|count| count.labels as usize).sum()

@@ -34,10 +34,7 @@ pub(in crate::http) async fn subscriber(
     State(sources): State<Sources>,
     Path(name): Path<String>,
 ) -> Response {
-    match read(&sources, &name).await {
-        Ok(response) => response,
-        Err(error) => unreadable(&error),
-    }
+    read(&sources, &name).await.unwrap_or_else(|error| unreadable(&error))
 }
 
 async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {

@@ -21,50 +21,31 @@ use crate::store::{Store, StoreError, at, json, to_u32};
 /// Deliveries read at once of a selected lane.
 pub const PER_LANE: usize = 3;
 
-struct PendingRow {
-    delivery_key: i64,
-    lane: Option<i64>,
-    place: Option<i64>,
-    format: String,
-    attempts: i64,
-    failures: i64,
-    failing_since: Option<i64>,
-    planned_at: Option<i64>,
-    asked_until: Option<i64>,
-    next_attempt_at: i64,
-    reason: String,
-    message_id: String,
-    label_id: Option<String>,
-    seq: Option<i64>,
-    kind: String,
-    body: String,
-    resource_url: Option<String>,
-}
-
-impl PendingRow {
-    fn into_delivery(self) -> PendingDelivery {
+/// Converts the columns of a pending delivery and its message.
+macro_rules! pending_delivery {
+    ($row:ident) => {
         PendingDelivery {
-            key: self.delivery_key,
+            key: $row.delivery_key,
             message: Arc::new(MessageContent {
-                message_id: self.message_id,
-                kind: self.kind,
-                label_id: self.label_id,
-                seq: self.seq,
-                body: self.body,
-                resource_url: self.resource_url,
+                message_id: $row.message_id,
+                kind: $row.kind,
+                label_id: $row.label_id,
+                seq: $row.seq,
+                body: $row.body,
+                resource_url: $row.resource_url,
             }),
             // The table's CHECK allows no other values.
-            format: Format::parse(&self.format).unwrap_or(Format::Standard),
-            lane: self.lane,
-            place: self.place.unwrap_or_default(),
-            attempts: to_u32(self.attempts),
+            format: Format::parse(&$row.format).unwrap_or(Format::Standard),
+            lane: $row.lane,
+            place: $row.place.unwrap_or_default(),
+            attempts: to_u32($row.attempts),
             schedule: DeliverySchedule {
-                next: plan(self.next_attempt_at, &self.reason),
-                progress: progress(self.failures, self.failing_since, self.planned_at),
-                asked_until: self.asked_until.map(at),
+                next: plan($row.next_attempt_at, &$row.reason),
+                progress: progress($row.failures, $row.failing_since, $row.planned_at),
+                asked_until: $row.asked_until.map(at),
             },
         }
-    }
+    };
 }
 
 impl Store {
@@ -141,8 +122,7 @@ async fn read_whole(
     if too_many {
         return Ok(None);
     }
-    let mut rows = sqlx::query_as!(
-        PendingRow,
+    let mut rows = sqlx::query!(
         r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format, d.attempts, d.failures, d.failing_since,
                   d.planned_at, d.asked_until, d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!",
                   m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
@@ -157,7 +137,7 @@ async fn read_whole(
         if bytes > limit.bytes {
             return Ok(None);
         }
-        deliveries.push(row.into_delivery());
+        deliveries.push(pending_delivery!(row));
     }
     Ok(Some(deliveries))
 }
@@ -167,8 +147,7 @@ async fn read_pings(
     subscriber: &SubscriberName,
 ) -> Result<Vec<PendingDelivery>, sqlx::Error> {
     let name = subscriber.as_str();
-    let rows = sqlx::query_as!(
-        PendingRow,
+    let rows = sqlx::query!(
         r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format, d.attempts, d.failures, d.failing_since,
                   d.planned_at, d.asked_until, d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!",
                   m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
@@ -178,7 +157,7 @@ async fn read_pings(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(PendingRow::into_delivery).collect())
+    Ok(rows.into_iter().map(|row| pending_delivery!(row)).collect())
 }
 
 /// Returns the lanes whose heads are due first, with the times.
@@ -231,8 +210,7 @@ async fn read_lanes(
     bytes: usize,
 ) -> Result<(Vec<PendingDelivery>, Option<i64>), sqlx::Error> {
     let (name, lanes, limit) = (subscriber.as_str(), json(lanes), PER_LANE as i64);
-    let mut rows = sqlx::query_as!(
-        PendingRow,
+    let mut rows = sqlx::query!(
         r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format AS "format!", d.attempts AS "attempts!",
                   d.failures AS "failures!", d.failing_since, d.planned_at, d.asked_until,
                   d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!", m.message_id AS "message_id!",
@@ -251,7 +229,7 @@ async fn read_lanes(
     while let Some(row) = rows.try_next().await? {
         so_far += row.body.len();
         let lane = row.lane;
-        read.push(row.into_delivery());
+        read.push(pending_delivery!(row));
         if so_far > bytes {
             // A part of a lane may lack its head.
             if read.iter().any(|delivery| delivery.lane != lane) {

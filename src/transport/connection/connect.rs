@@ -155,7 +155,7 @@ async fn tunnel(
 ) -> Result<Box<dyn Duplex>, ExchangeFailure> {
     let broke = |error: &hyper::Error| {
         let failure = ExchangeFailure::exchange(error, false, None);
-        ExchangeFailure::new(failure_of_proxy(failure.fault), format!("the proxy: {}", failure.detail))
+        ExchangeFailure::new(failure_of_proxy(failure.cause), format!("the proxy: {}", failure.detail))
     };
     let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
     let mut driver = Some(driver.with_upgrades());
@@ -173,6 +173,6 @@ async fn tunnel(
 }
 
 /// A proxy that closes the connection counts as no connection to the server.
-fn failure_of_proxy(fault: FailureCause) -> FailureCause {
-    if fault == FailureCause::Ours { FailureCause::Ours } else { FailureCause::Connect }
+fn failure_of_proxy(cause: FailureCause) -> FailureCause {
+    if cause == FailureCause::Ours { FailureCause::Ours } else { FailureCause::Connect }
 }

@@ -5,7 +5,6 @@ pub(super) mod pool;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -13,10 +12,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::InspectReader;
 
 use super::descriptors::ConnectionPermit;
 use super::failure::ExchangeFailure;
@@ -33,6 +33,8 @@ pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// A stream that passes received bytes to a [`Meter`].
+type Metered = InspectReader<Box<dyn Duplex>, Box<dyn FnMut(&[u8]) + Send>>;
 type Driver = http1::Connection<TokioIo<Metered>, Full<Bytes>>;
 
 /// An open connection.
@@ -49,7 +51,7 @@ pub(super) struct Connection {
 /// An exchange without an answer.
 pub(super) struct Broken {
     pub(super) failure: ExchangeFailure,
-    /// Whether not one byte of the answer came.
+    /// Whether no byte of the answer came.
     pub(super) unanswered: bool,
 }
 
@@ -60,13 +62,14 @@ impl Connection {
         let permit = ConnectionPermit::take()?;
         let stream = connect::connect(route, progress).await?;
         let meter = Meter::default();
-        let io = TokioIo::new(Metered { stream, meter: meter.clone() });
+        let counted = meter.clone();
+        let metered: Metered = InspectReader::new(stream, Box::new(move |bytes| counted.count(bytes)));
         let (sender, driver) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
             .ignore_invalid_headers_in_responses(true)
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
-            .handshake(io)
+            .handshake(TokioIo::new(metered))
             .await
             .map_err(|error| ExchangeFailure::exchange(&error, false, None))?;
         Ok(Self { sender, driver: Some(driver), meter, opened, used: opened, _permit: permit })
@@ -122,39 +125,28 @@ pub struct AnswerBody {
 
 impl fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Body")
+        f.write_str("AnswerBody")
     }
 }
 
 impl AnswerBody {
-    /// Returns its length, if the answer announced it.
-    pub fn announced(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
-    }
-
     /// Returns the next part; `None` at the end. The connection then returns to the pool.
     ///
     /// # Errors
     /// The connection broke.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ExchangeFailure> {
         let Some(connection) = &mut self.connection else { return Ok(None) };
-        loop {
-            let frame = if self.incoming.is_end_stream() {
-                None
-            } else {
-                drive(&mut connection.driver, self.incoming.frame()).await
-            };
-            match frame {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
-                Some(Err(error)) => {
+        while !self.incoming.is_end_stream()
+            && let Some(frame) = drive(&mut connection.driver, self.incoming.frame()).await
+        {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(data)) => return Ok(Some(data)),
+                // Trailers.
+                Ok(Err(_)) => {}
+                Err(error) => {
                     self.connection = None;
                     return Err(ExchangeFailure::exchange(&error, true, None));
                 }
-                None => break,
             }
         }
         if let Some(mut connection) = self.connection.take()
@@ -171,7 +163,7 @@ impl AnswerBody {
     /// # Errors
     /// The connection broke.
     pub async fn whole(mut self, limit: usize) -> Result<Option<Bytes>, ExchangeFailure> {
-        let announced = self.announced().and_then(|length| usize::try_from(length).ok());
+        let announced = self.incoming.size_hint().exact().and_then(|length| usize::try_from(length).ok());
         if announced.is_some_and(|length| length > limit) {
             return Ok(None);
         }
@@ -259,52 +251,5 @@ impl Meter {
 
     fn lock(&self) -> MutexGuard<'_, MeterReading> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A stream that counts received bytes.
-struct Metered {
-    stream: Box<dyn Duplex>,
-    meter: Meter,
-}
-
-impl AsyncRead for Metered {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.meter.count(&buf.filled()[before..]);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{debug, info, warn};
@@ -15,11 +14,11 @@ use crate::domain::delivery::outbox::PendingDelivery;
 use crate::domain::delivery::outcome::{AfterAttempt, Attempt, Outcome};
 use crate::domain::messages::envelope;
 use crate::domain::messages::subscriber::Subscriber;
-use crate::domain::time::SHORTAGE_PAUSE;
+use crate::domain::time::{SHORTAGE_PAUSE, millis};
 use crate::metrics::metrics;
 use crate::store::StoreError;
 use crate::store::outbox::{EndedAttempt, Settled};
-use crate::webhook::{Callback, WebhookClient};
+use crate::webhook::{Callback, WebhookClient, failed_attempt};
 
 /// Makes one attempt and records it.
 pub(super) async fn deliver(
@@ -86,14 +85,7 @@ async fn attempt(
             };
             client.post(subscriber, &callback, now).await
         }
-        Err(error) => Attempt {
-            started_at: now,
-            duration: Duration::ZERO,
-            outcome: Outcome::Unsendable,
-            detail: Some(error.to_string()),
-            answer: None,
-            retry_after: None,
-        },
+        Err(error) => failed_attempt(now, Outcome::Unsendable, error.to_string()),
     }
 }
 
@@ -107,7 +99,7 @@ fn log(
 ) {
     let (name, message) = (&subscriber.name, &delivery.message);
     let (message_id, label_id, kind) = (&message.message_id, message.label_id.as_deref(), &message.kind);
-    let duration_ms = u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX);
+    let duration_ms = millis(attempt.duration);
     let (outcome, detail) = (attempt.outcome.shown(), attempt.detail.as_deref());
     let state = settled.health.state;
     match settled.next {

@@ -27,7 +27,7 @@ use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
 use crate::store::outbox::{Inbox, Settled};
 use crate::store::{Store, StoreError};
-use crate::webhook::{NoTls, WebhookClient};
+use crate::webhook::{NoClient, WebhookClient};
 use crate::workers::heartbeat::{Heartbeat, IDLE_INTERVAL};
 use crate::workers::in_flight::InFlight;
 
@@ -88,33 +88,19 @@ impl Courier {
         audience: Audience,
         store: Store,
         heartbeat: Heartbeat,
-    ) -> Result<Self, NoTls> {
-        Self::with_memory_limit(MEMORY_LIMIT, subscriber, audience, store, heartbeat)
-    }
-
-    /// Returns a courier with another memory limit.
-    pub fn with_memory_limit(
-        limit: MemoryLimit,
-        subscriber: Subscriber,
-        audience: Audience,
-        store: Store,
-        heartbeat: Heartbeat,
-    ) -> Result<Self, NoTls> {
-        let client = WebhookClient::new(&subscriber)?;
-        let url_digest = subscriber.url_digest();
-        let is_behind = AtomicBool::new(true);
+    ) -> Result<Self, NoClient> {
         let shared = CourierShared {
+            client: WebhookClient::new(&subscriber)?,
+            url_digest: subscriber.url_digest(),
             subscriber: Arc::new(subscriber),
-            url_digest,
             audience,
             store,
-            client,
             heartbeat,
-            is_behind,
+            is_behind: AtomicBool::new(true),
         };
         Ok(Self {
             shared: Arc::new(shared),
-            outbox: Outbox::new(limit),
+            outbox: Outbox::new(MEMORY_LIMIT),
             inbox: None,
             stale: true,
             health: None,
@@ -123,6 +109,11 @@ impl Courier {
             first_in_a_row: 0,
             stepped_at: None,
         })
+    }
+
+    /// Returns the courier with another memory limit.
+    pub fn with_memory_limit(self, limit: MemoryLimit) -> Self {
+        Self { outbox: Outbox::new(limit), ..self }
     }
 
     /// Delivers until `shutdown`, then waits for the attempts in flight.

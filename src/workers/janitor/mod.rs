@@ -47,16 +47,16 @@ pub async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
     let mut report = FreshnessReport::new(clock::now());
-    let mut tidy_at = Timestamp::MIN;
+    let mut next_round_at = Timestamp::MIN;
     let mut inspection = Inspection::new(clock::now());
     loop {
         let now = clock::now();
         learned_rates.write(&store, now, false).await?;
         report.step(&store, now).await?;
         let all = Arc::clone(&subscribers.borrow());
-        let more = now >= tidy_at && step(&store, &keep, &all, now).await?;
-        if !more && now >= tidy_at {
-            tidy_at = later(now, ROUND_INTERVAL);
+        let more = now >= next_round_at && step(&store, &keep, &all, now).await?;
+        if !more && now >= next_round_at {
+            next_round_at = later(now, ROUND_INTERVAL);
         }
         let more = inspection.step(&store, now).await? || more;
         tokio::select! {

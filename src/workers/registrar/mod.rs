@@ -75,11 +75,11 @@ pub async fn run(
             wake = registrar.step(clock::now()) => wake?,
         };
         if let Some((sources, scan)) = registrar.last_scan() {
-            let laid = watching.follow(watching::interests(sources, scan));
+            let newly_watched = watching.follow(watching::interests(sources, scan));
             let again = if watching.problem().is_some() {
                 Some(UNWATCHED_SCAN_INTERVAL)
             } else {
-                laid.then_some(files::SETTLE_TIME)
+                newly_watched.then_some(files::SETTLE_TIME)
             };
             wake = again.map_or(wake, |again| wake.min(later(clock::now(), again)));
         }
@@ -106,14 +106,6 @@ pub async fn run(
             () = clock::sleep_until(wake) => {}
         }
     }
-}
-
-/// Replaces the labels of the configuration by `labels`, without files.
-pub async fn apply(store: &Store, sources: LabelSources, now: Timestamp) -> Result<(), StoreError> {
-    let mut registrar = Registrar::new(store.clone());
-    registrar.configure(Arc::new(sources));
-    registrar.step(now).await?;
-    Ok(())
 }
 
 /// State of the registrar between two steps.

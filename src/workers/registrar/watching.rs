@@ -101,7 +101,7 @@ fn steps_to(path: &Path, interests: &mut BTreeMap<PathBuf, Interest>, links: usi
 #[derive(Default)]
 pub(super) struct Watching {
     events: Option<(EventStream<[u8; 4096]>, Watches)>,
-    laid: HashMap<WatchDescriptor, Interest>,
+    watched: HashMap<WatchDescriptor, Interest>,
     problem: Option<String>,
 }
 
@@ -129,11 +129,11 @@ impl Watching {
             }
         }
         let Some((_, watches)) = &mut self.events else { return false };
-        let before = std::mem::take(&mut self.laid);
+        let before = std::mem::take(&mut self.watched);
         for (path, interest) in interests {
             // The same folder may have two names.
             match watches.add(&path, interest.mask() | WatchMask::MASK_ADD) {
-                Ok(watch) => self.laid.entry(watch).or_default().merge(interest),
+                Ok(watch) => self.watched.entry(watch).or_default().merge(interest),
                 // A missing folder is found by the watch on the folder above it.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) if !interest.patterns.is_empty() => {
@@ -143,12 +143,12 @@ impl Watching {
                 Err(_) => {}
             }
         }
-        let laid = self.laid.keys().any(|watch| !before.contains_key(watch));
-        for watch in before.into_keys().filter(|watch| !self.laid.contains_key(watch)) {
+        let newly_watched = self.watched.keys().any(|watch| !before.contains_key(watch));
+        for watch in before.into_keys().filter(|watch| !self.watched.contains_key(watch)) {
             // The watch may have ended with its file.
             let _ = watches.remove(watch);
         }
-        laid
+        newly_watched
     }
 
     /// Waits for a change of a label file or of the way to one. Cancel safe.
@@ -159,7 +159,7 @@ impl Watching {
                 Some(Ok(event)) if event.mask.contains(EventMask::Q_OVERFLOW) => return,
                 Some(Ok(event)) if event.mask.contains(EventMask::IGNORED) => {}
                 Some(Ok(event)) => {
-                    let interest = self.laid.get(&event.wd);
+                    let interest = self.watched.get(&event.wd);
                     if interest.is_some_and(|interest| interest.concerns(event.name.as_deref())) {
                         return;
                     }
@@ -167,7 +167,7 @@ impl Watching {
                 Some(Err(_)) | None => {
                     // Set again at the next scan.
                     self.events = None;
-                    self.laid.clear();
+                    self.watched.clear();
                     return;
                 }
             }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 use trackpost::config::{Config, Environment, Fault};
-use trackpost::shipstation::Client;
+use trackpost::shipstation::{self, Client, Tls};
 use trackpost::webhook::WebhookClient;
 
 pub fn seeds() -> Vec<Vec<u8>> {
@@ -62,10 +62,10 @@ fn check_faults(faults: &[Fault]) {
 
 /// A valid configuration has clients for each account and subscriber.
 fn check_clients(config: &Config) {
-    static CLIENT: OnceLock<Client> = OnceLock::new();
-    let client = CLIENT.get_or_init(|| Client::new().unwrap());
+    static TLS: OnceLock<Tls> = OnceLock::new();
+    let tls = TLS.get_or_init(|| shipstation::tls().unwrap());
     for account in config.accounts.values() {
-        client.for_account(account).unwrap_or_else(|error| panic!("{error}"));
+        Client::new(tls, account).unwrap_or_else(|error| panic!("{error}"));
     }
     for subscriber in config.subscribers.values() {
         WebhookClient::new(subscriber).unwrap_or_else(|error| panic!("{error:?}"));

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use trackpost::domain::secret::Hidden;
 use trackpost::http::{self, Sources};
@@ -80,7 +81,7 @@ fn serve() -> (World, SocketAddr) {
     };
     let store = world.store.clone();
     let addr = world.runtime.block_on(async {
-        let listener = http::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let listen = listener.local_addr().unwrap();
         let sources = Sources {
             store,

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use trackpost::domain::account::Account;
 use trackpost::domain::label::{LabelId, LabelKey, Registration, Source};
-use trackpost::shipstation::Client;
+use trackpost::shipstation::{self, Client};
 use trackpost::store::{self, Store};
 use trackpost::workers::account_access::AccountAccess;
 use trackpost::workers::heartbeat::Heartbeat;
@@ -39,7 +39,7 @@ impl World {
         let (store, access, poller) = runtime.block_on(async {
             let (store, writer) = store::open(&folder.path().join("trackpost.db")).await.unwrap();
             tokio::spawn(writer.run());
-            let client = Client::new().unwrap().for_account(&account).unwrap();
+            let client = Client::new(&shipstation::tls().unwrap(), &account).unwrap();
             let access = Arc::new(AccountAccess::open(account, store.clone(), client, now).await.unwrap());
             let policy = watch::channel(Arc::new(PollPolicy::of(super::config()))).1;
             let rates = SharedRates::load(&store, now).await.unwrap();

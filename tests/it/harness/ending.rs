@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use trackpost::domain::messages::signature::SigningSecret;
 use trackpost::domain::messages::subscriber::Subscriber;
 use trackpost::sandbox::{Receiver, ReceiverOptions};
-use trackpost::shipstation::Client;
+use trackpost::shipstation::{self, Client};
 use trackpost::store;
 use trackpost::workers::account_access::AccountAccess;
 use trackpost::workers::courier::Courier;
@@ -22,7 +22,7 @@ impl Harness {
     pub(super) async fn open(&mut self) {
         let (store, writer) = store::open(&self.path).await.unwrap();
         let writer = Some(tokio::spawn(writer.run()));
-        let client = Client::new().unwrap().for_account(&self.account).unwrap();
+        let client = Client::new(&shipstation::tls().unwrap(), &self.account).unwrap();
         let access =
             AccountAccess::open(self.account.clone(), store.clone(), client, self.now()).await.unwrap();
         let access = Arc::new(access);

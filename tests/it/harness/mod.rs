@@ -32,6 +32,7 @@ use trackpost::sandbox::{
     Answer, Clock, ReceivedCallback, Receiver, ReceiverHandle, ReceiverOptions, Sandbox, SandboxHandle,
     SandboxOptions,
 };
+use trackpost::shipstation::{self, Client};
 use trackpost::store::Store;
 use trackpost::store::views::labels::{LabelFilter, LabelView};
 use trackpost::workers::account_access::{AccountAccess, RequestKind};
@@ -39,7 +40,7 @@ use trackpost::workers::courier::Courier;
 use trackpost::workers::discoverer::Discoverer;
 use trackpost::workers::learned_rates::SharedRates;
 use trackpost::workers::poller::{PollPolicy, Poller};
-use trackpost::workers::registrar;
+use trackpost::workers::registrar::Registrar;
 
 pub use database::{about, connect};
 
@@ -193,7 +194,9 @@ impl Harness {
 
     /// Replaces the labels of the configuration by these.
     pub async fn configure(&self, labels: Vec<Registration>) {
-        registrar::apply(self.store(), LabelSources::of(labels), self.now()).await.unwrap();
+        let mut registrar = Registrar::new(self.store().clone());
+        registrar.configure(Arc::new(LabelSources::of(labels)));
+        registrar.step(self.now()).await.unwrap();
     }
 
     /// Lets the API return this tracking answer for `label` from now on.
@@ -303,7 +306,7 @@ impl Harness {
         self.callbacks("orders").into_iter().map(|delivery| delivery.kind.unwrap()).collect()
     }
 
-    /// Returns the poller and a courier, which a crash test steps or drops halfway.
+    /// Returns the poller, which a crash test steps or drops halfway.
     pub fn poller(&mut self) -> &mut Poller {
         self.work().poller.as_mut().expect("the poller was taken")
     }
@@ -329,7 +332,7 @@ impl Harness {
     /// Returns the access of another account in the same database.
     pub async fn of_account(&self, name: &str) -> Arc<AccountAccess> {
         let account = Account { name: AccountName::new(name), ..self.account.clone() };
-        let client = self.access().client.clone();
+        let client = Client::new(&shipstation::tls().unwrap(), &account).unwrap();
         Arc::new(AccountAccess::open(account, self.store().clone(), client, self.now()).await.unwrap())
     }
 
@@ -393,8 +396,4 @@ pub fn loopback() -> SocketAddr {
 /// Returns a loopback address whose port is free now, and probably a moment later.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind(loopback()).unwrap().local_addr().unwrap()
-}
-
-pub fn free_port() -> u16 {
-    free_address().port()
 }

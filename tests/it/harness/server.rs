@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trackpost::domain::secret::Hidden;
@@ -30,7 +30,7 @@ impl Server {
     }
 
     pub async fn with(harness: &Harness, token: Option<&str>, configured: Configured) -> Self {
-        let listener = http::bind(loopback()).await.unwrap();
+        let listener = TcpListener::bind(loopback()).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let sources = Sources {
             notices: Default::default(),
@@ -43,8 +43,7 @@ impl Server {
             ready: Arc::new(AtomicBool::new(true)),
             token: token.map(|token| Hidden::new(token.to_owned())),
         };
-        let serving = http::serve(listener, sources, std::future::pending());
-        let task = tokio::spawn(async move { serving.await.unwrap() });
+        let task = tokio::spawn(http::serve(listener, sources, std::future::pending()));
         Self { addr, task }
     }
 
