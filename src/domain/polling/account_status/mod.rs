@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::messages::MessageType;
+use crate::domain::named_enum::named_enum;
 use crate::domain::time::{SHORTAGE_PAUSE, after, later, signed};
 use crate::domain::tracking::reading::Reading;
 
@@ -53,32 +54,18 @@ impl Reading {
     }
 }
 
-/// Status of an account with the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccountStatus {
-    Ok,
-    Unauthorized,
-    Misconfigured,
-    /// Every label fails: the API or the own network is down.
-    Down,
+named_enum! {
+    /// Status of an account with the API.
+    pub enum AccountStatus {
+        Ok = "ok",
+        Unauthorized = "unauthorized",
+        Misconfigured = "misconfigured",
+        /// Every label fails: the API or the own network is down.
+        Down = "down",
+    }
 }
 
 impl AccountStatus {
-    pub const ALL: [Self; 4] = [Self::Ok, Self::Unauthorized, Self::Misconfigured, Self::Down];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Unauthorized => "unauthorized",
-            Self::Misconfigured => "misconfigured",
-            Self::Down => "down",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text)
-    }
-
     fn is_refused(self) -> bool {
         matches!(self, Self::Unauthorized | Self::Misconfigured)
     }
