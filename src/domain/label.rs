@@ -117,8 +117,10 @@ pub struct Registration {
 
 named_enum! {
     /// State of a label.
+    #[derive(Default)]
     pub enum LabelState {
         /// Polled by its cadence.
+        #[default]
         Active = "active",
         /// Status `DE` or `SP`.
         Finished = "finished",

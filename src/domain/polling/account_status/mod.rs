@@ -56,7 +56,9 @@ impl Reading {
 
 named_enum! {
     /// Status of an account with the API.
+    #[derive(Default)]
     pub enum AccountStatus {
+        #[default]
         Ok = "ok",
         Unauthorized = "unauthorized",
         Misconfigured = "misconfigured",
@@ -72,7 +74,7 @@ impl AccountStatus {
 }
 
 /// Status of an account with its details.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AccountState {
     pub status: AccountStatus,
     pub since: Timestamp,
@@ -140,21 +142,7 @@ pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 impl AccountState {
     pub fn new(now: Timestamp) -> Self {
-        Self {
-            status: AccountStatus::Ok,
-            since: now,
-            probes: 0,
-            probe_at: None,
-            throttled_until: None,
-            detail: None,
-            streak: BTreeSet::new(),
-            failures_in_a_row: 0,
-            last_good_at: None,
-            refusal: None,
-            refused: BTreeSet::new(),
-            status_changed_by: None,
-            paused_until: None,
-        }
+        Self { since: now, ..Self::default() }
     }
 
     /// Returns when a request may be sent; `None`: now.
