@@ -32,9 +32,9 @@ pub async fn run(path: &Path, what: Subscribers) -> Result<ExitCode, Failure> {
     let config = &loaded.config;
     match what {
         Subscribers::List(listing) => list(&store, config, listing.json).await?,
-        Subscribers::Ping { name } => ping(&store, resolve::subscriber(config, &name)?).await?,
-        Subscribers::Pause { name } => pause(&store, &resolve::subscriber(config, &name)?.name).await?,
-        Subscribers::Resume { name } => resume(&store, &resolve::subscriber(config, &name)?.name).await?,
+        Subscribers::Ping(of) => ping(&store, resolve::subscriber(config, &of.name)?).await?,
+        Subscribers::Pause(of) => pause(&store, &resolve::subscriber(config, &of.name)?.name).await?,
+        Subscribers::Resume(of) => resume(&store, &resolve::subscriber(config, &of.name)?.name).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
