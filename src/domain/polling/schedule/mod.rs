@@ -238,31 +238,25 @@ impl Schedule {
     /// the wait of a carrier keeps its length.
     pub fn set_back(&mut self, by: SignedDuration, now: Timestamp) {
         self.queues.shorten_holds(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
-        for place in 0..self.entries.len() {
-            let entry = self.entries[place];
-            let latest = entry.latest_ms(now);
-            if entry.has(VACANT) || entry.due_ms <= latest {
-                continue;
-            }
-            let place = place as Place;
-            self.dequeue(place);
-            self.entries[place as usize].due_ms = latest;
-            self.enqueue(place);
-        }
+        self.pull_in(|entry| Some(entry.latest_ms(now)));
     }
 
     /// Ends the backoff of labels whose last poll failed, after an outage.
     pub fn make_failing_due(&mut self, now: Timestamp) {
-        for place in 0..self.entries.len() {
-            let entry = self.entries[place];
-            let due_ms = due_after_outage(entry.due_at(), now).as_millisecond();
-            if entry.has(VACANT) || !entry.has(FAILING) || entry.due_ms <= due_ms {
-                continue;
+        let due_ms = |entry: &Entry| due_after_outage(entry.due_at(), now).as_millisecond();
+        self.pull_in(|entry| entry.has(FAILING).then(|| due_ms(entry)));
+    }
+
+    /// Makes each label due at `latest_ms` at the latest; `None` leaves it as it is.
+    fn pull_in(&mut self, latest_ms: impl Fn(&Entry) -> Option<i64>) {
+        for place in 0..self.entries.len() as Place {
+            let entry = self.entries[place as usize];
+            let Some(due_ms) = latest_ms(&entry).filter(|latest| entry.due_ms > *latest) else { continue };
+            if !entry.has(VACANT) {
+                self.dequeue(place);
+                self.entries[place as usize].due_ms = due_ms;
+                self.enqueue(place);
             }
-            let place = place as Place;
-            self.dequeue(place);
-            self.entries[place as usize].due_ms = due_ms;
-            self.enqueue(place);
         }
     }
 
