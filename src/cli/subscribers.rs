@@ -102,8 +102,8 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
             .hint(format!("trackpost subscribers resume {name}")));
     }
     let row = store.add_ping(name, Ping::new(name, now), now).await?;
-    let watch = Stopwatch::start();
-    while watch.elapsed() < subscriber.timeout + TIMEOUT {
+    let (watch, timeout) = (Stopwatch::start(), subscriber.timeout + TIMEOUT);
+    while watch.elapsed() < timeout {
         if let Some(attempt) = store.attempts_of(row).await?.pop() {
             return pinged(name, row, &attempt);
         }
@@ -115,7 +115,8 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
     {
         return pinged(name, row, &attempt);
     }
-    Err(Failure::new(format!("the ping was not sent within {} and was withdrawn", waited(subscriber))).hint(
+    let waited = output::measured(timeout);
+    Err(Failure::new(format!("the ping was not sent within {waited} and was withdrawn")).hint(
         "check with trackpost status that a daemon runs; if the subscriber is new, run trackpost reload",
     ))
 }
@@ -133,10 +134,6 @@ fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), 
     let detail = detail.map(|detail| format!(": {}", output::plain(detail))).unwrap_or_default();
     Err(Failure::new(format!("{result}{detail}"))
         .hint(format!("a ping is sent once; trackpost deliveries show {ID_PREFIX}{row} shows the details")))
-}
-
-fn waited(subscriber: &Subscriber) -> String {
-    output::measured(subscriber.timeout + TIMEOUT)
 }
 
 async fn pause(store: &Store, name: &SubscriberName) -> Result<(), Failure> {

@@ -113,14 +113,16 @@ pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
+/// The status code with its description; `None` if there is none.
+pub(super) fn status_in_words(view: &LabelView, detail: &LabelDetail) -> Option<String> {
+    let words = detail.poll_state.status_description.as_ref().map(|words| format!(" ({words})"));
+    view.status_code.as_ref().map(|code| format!("{code}{}", words.unwrap_or_default()))
+}
+
 fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<String>)> {
     let in_a_row = |number: u32, since: Option<Timestamp>| {
         (number > 0).then(|| format!("{number} in a row since {}", shown(since)))
     };
-    let status = view.status_code.as_deref().map(|code| match &detail.poll_state.status_description {
-        Some(words) => format!("{code} ({words})"),
-        None => code.to_owned(),
-    });
     let metadata = view.metadata.get();
     vec![
         ("label", Some(view.label_id.clone())),
@@ -129,7 +131,7 @@ fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<S
         ("source", Some(view.source.clone())),
         ("registered by", Some(detail.registered_by.join(", ")).filter(|names| !names.is_empty())),
         ("metadata", Some(metadata.to_owned()).filter(|_| metadata != "{}")),
-        ("status", status),
+        ("status", status_in_words(view, detail)),
         ("out for delivery", detail.poll_state.out_for_delivery.then(|| "yes".to_owned())),
         ("carrier", detail.poll_state.carrier_code.clone()),
         ("tracking number", view.tracking_number.clone()),

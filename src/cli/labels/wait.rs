@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::Failure;
 use super::change::{removed, waits_for};
+use super::list::status_in_words;
 use crate::cli::args::LabelIds;
 use crate::cli::{output, print_result, resolve};
 use crate::clock::{self, Stopwatch};
@@ -87,11 +88,7 @@ async fn poll_result(store: &Store, label: &DueLabel<'_>, watch: Stopwatch) -> R
 
 /// Describes the last poll. Only polls that found changes or failed are recorded one by one.
 fn last_poll(view: &LabelView, detail: &LabelDetail) -> String {
-    let status = match (&view.status_code, &detail.poll_state.status_description) {
-        (Some(code), Some(words)) => format!("{code} ({words})"),
-        (Some(code), None) => code.clone(),
-        (None, _) => "none".to_owned(),
-    };
+    let status = status_in_words(view, detail).unwrap_or_else(|| "none".to_owned());
     let polled_at = view.last_polled_at.map(Timestamp::as_millisecond);
     let poll = detail.recent_polls.last().filter(|poll| Some(poll.at) == polled_at);
     let outcome = match poll {
