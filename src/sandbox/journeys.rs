@@ -26,8 +26,8 @@ named_enum! {
 
 impl JourneyKind {
     /// Chooses a journey by a random number: most are delivered.
-    pub(super) fn draw(lot: u64) -> Self {
-        match lot % 20 {
+    pub(super) fn draw(number: u64) -> Self {
+        match number % 20 {
             0..=10 => Self::Delivered,
             11..=13 => Self::ExceptionThenDelivered,
             14 => Self::ReturnedToSender,

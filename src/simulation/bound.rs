@@ -157,10 +157,10 @@ mod tests {
         // Memoryless changes in one cell: the bound is half the interval.
         let fields =
             CadenceFields { status: None, out_for_delivery: false, estimate: None, utc_offset: None };
-        let mut dice = fastrand::Rng::with_seed(1);
+        let mut rng = fastrand::Rng::with_seed(1);
         let mut hours = 0.0;
         let answers = (0..40_000).map(|_| {
-            hours -= 0.5 * (1.0 - dice.f64()).ln();
+            hours -= 0.5 * (1.0 - rng.f64()).ln();
             let at = at(0) + SignedDuration::from_secs_f64(hours * 3_600.0);
             SimulatedAnswer { at, fields: fields.clone(), is_change: true }
         });

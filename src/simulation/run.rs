@@ -74,7 +74,7 @@ pub fn run_with(
     progress: &mut dyn FnMut(u64),
 ) -> RunResult {
     let mut ended = 0;
-    let mut dice = fastrand::Rng::with_seed(settings.seed);
+    let mut rng = fastrand::Rng::with_seed(settings.seed);
     let mut quota = Quota::new(settings.requests_per_minute);
     // The daemon's order; labels go by their number.
     let mut queues = Queues::default();
@@ -113,7 +113,7 @@ pub fn run_with(
         let rates = settings.learn.then_some(&rates);
         let suggestion =
             rates.and_then(|rates| rates.suggest(settings.cadence, &label.situation, carrier, None, now));
-        let jitter = dice.f64() * 2.0 - 1.0;
+        let jitter = rng.f64() * 2.0 - 1.0;
         if let NextPoll::At(next) = settings.cadence.next(&label.situation, suggestion, now, jitter)
             && let PollReason::Cadence(reason) = next.reason
         {

@@ -62,7 +62,7 @@ named_enum! {
         Ok = "ok",
         Unauthorized = "unauthorized",
         Misconfigured = "misconfigured",
-        /// Every label fails: the API or the own network is down.
+        /// Every label fails: the API or the network of this machine is down.
         Down = "down",
     }
 }
@@ -268,16 +268,16 @@ impl AccountState {
         probe: bool,
         now: Timestamp,
     ) -> Option<AccountChange> {
-        let fell_so = self.status == AccountStatus::Unauthorized
+        let is_the_same = self.status == AccountStatus::Unauthorized
             && self.detail.as_deref().is_some_and(|reason| reason.ends_with(detail));
         if self.refusal.as_deref() != Some(detail) {
             self.refusal = Some(detail.to_owned());
             self.refused.clear();
         }
         self.refused.extend(label);
-        if fell_so || self.refused.len() >= REFUSED_LABELS {
+        if is_the_same || self.refused.len() >= REFUSED_LABELS {
             self.status_changed_by = label.or(self.status_changed_by);
-            let detail = format!("label after label is refused alike: {detail}");
+            let detail = format!("several labels in a row got the same refusal: {detail}");
             return self.fail(AccountStatus::Unauthorized, &detail, probe, now);
         }
         self.record_good_answer(now)
