@@ -99,22 +99,16 @@ fn intro(handles: &DemoHandles, seconds: u32) -> String {
     )
 }
 
-/// Result of the run.
-struct DemoResult {
-    rows: Rows,
-    /// Description of the unfinished work at the timeout.
-    unfinished: Option<String>,
-}
-
-/// Runs until every parcel has arrived and every message is delivered, or until the timeout.
+/// Runs until every parcel has arrived and every message is delivered, or until the timeout. Returns the rows, and a
+/// description of the unfinished work at the timeout.
 async fn play(
     handles: &mut DemoHandles,
     screen: &mut Screen,
     watch: Stopwatch,
     timeout: Duration,
-) -> Result<DemoResult, Failure> {
+) -> Result<(Rows, Option<String>), Failure> {
     let began = watch.elapsed();
-    let mut faults = FaultSequence::new();
+    let mut faults = FaultSequence::default();
     let unfinished = loop {
         clock::sleep(FRAME_INTERVAL).await;
         let passed = watch.elapsed();
@@ -133,7 +127,7 @@ async fn play(
             _ => {}
         }
     };
-    Ok(DemoResult { rows: handles.rows().await?, unfinished })
+    Ok((handles.rows().await?, unfinished))
 }
 
 /// Describes the unfinished work.
@@ -155,11 +149,10 @@ fn remaining(handles: &DemoHandles, progress: &[LabelProgress], pending: u64) ->
 fn finish(
     mut handles: DemoHandles,
     screen: &mut Screen,
-    played: DemoResult,
+    (rows, unfinished): (Rows, Option<String>),
     watch: Stopwatch,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let DemoResult { rows, unfinished } = played;
     let found = handles.audit(&rows);
     let failure = unfinished
         .map(|what| format!("the demo did not finish in time: {what}"))
