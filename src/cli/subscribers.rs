@@ -138,8 +138,8 @@ fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), 
 
 async fn pause(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
     let now = clock::now();
-    let (news, _) = store.change_health(name, move |health| health.pause(now)).await?;
-    output::line(if news {
+    let (changed, _) = store.change_health(name, move |health| health.pause(now)).await?;
+    output::line(if changed {
         format!("{name}: paused; deliveries are kept until it is resumed")
     } else {
         format!("{name}: already paused")
@@ -149,9 +149,10 @@ async fn pause(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
 
 async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
     let now = clock::now();
-    let ((news, held), health) = store.change_health(name, move |health| health.resume_by_hand(now)).await?;
+    let ((was_paused, held), health) =
+        store.change_health(name, move |health| health.resume_by_hand(now)).await?;
     store.resume_heads(name, now).await?;
-    output::line(match (news, health.state) {
+    output::line(match (was_paused, health.state) {
         (true, HealthState::Failing) => {
             format!("{name}: resumed; a probe is sent first, the other deliveries after it is accepted")
         }
