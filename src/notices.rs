@@ -38,11 +38,15 @@ impl Notices {
     /// Returns all degradations that this process knows at `now`.
     pub fn degraded(&self, now: Timestamp) -> Vec<Degraded> {
         let (rejected, unwatched, rows) = self.with(|state| {
-            let rows = [state.rows_of_configuration.clone(), state.rows_of_files.clone()];
+            let rows = [
+                ("registration.labels", state.rows_of_configuration.clone()),
+                ("registration.files", state.rows_of_files.clone()),
+            ];
             (state.rejected.clone(), state.unwatched.clone(), rows)
         });
-        let rows = rows.into_iter().flatten();
-        let rows = rows.map(|rows| Degraded::new(DegradationKind::LabelRow, None, None, rows));
+        let rows = rows.into_iter().filter_map(|(key, left_out)| {
+            Some(Degraded::new(DegradationKind::LabelRow, Some(key), None, left_out?))
+        });
         let reload = rejected.map(|rejected| {
             let faults = rejected.faults.join("; ");
             let detail = format!("rejected, the running configuration stays: {faults}");
@@ -93,14 +97,25 @@ mod tests {
         assert_eq!(notices.degraded(now), []);
         assert!(notices.set_unwatched(Some("inotify: Too many open files".to_owned())));
         notices.set_rejected_reload(Some(RejectedReload { at: now, faults: vec!["a".to_owned()] }));
+        notices.set_rows_of_configuration(Some("1 row".to_owned()));
         notices.set_rows_of_files(Some("3 rows".to_owned()));
         let degraded = notices.degraded(now);
         assert_eq!(
             degraded.iter().map(|degraded| degraded.what).collect::<Vec<_>>(),
-            [DegradationKind::Reload, DegradationKind::LabelRow, DegradationKind::Watch]
+            [
+                DegradationKind::Reload,
+                DegradationKind::LabelRow,
+                DegradationKind::LabelRow,
+                DegradationKind::Watch
+            ]
         );
-        assert_eq!(degraded[2].detail.as_deref(), Some("inotify: Too many open files"));
+        assert_eq!(
+            [&degraded[1], &degraded[2]].map(|rows| rows.name.as_deref().unwrap()),
+            ["registration.labels", "registration.files"]
+        );
+        assert_eq!(degraded[3].detail.as_deref(), Some("inotify: Too many open files"));
         notices.set_unwatched(None);
+        notices.set_rows_of_configuration(None);
         notices.set_rows_of_files(None);
         notices.set_rejected_reload(None);
         assert_eq!(notices.degraded(now), []);

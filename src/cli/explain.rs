@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::args::OfLabel;
-use super::output::{self, instant, roughly};
+use super::output;
 use super::{Failure, open_store_to_read, resolve, table};
 use crate::clock;
 use crate::config::duration;
@@ -88,17 +88,10 @@ impl<'a> RecentPoll<'a> {
 }
 
 fn print(recorded: &Recorded, explanation: &Explanation<'_>, now: Timestamp) {
-    let next = match recorded.expected {
-        Some(at) if at > now => {
-            format!("{} (in {})", instant(at), roughly(at.duration_since(now)))
-        }
-        Some(at) => format!("{} (due)", instant(at)),
-        None => "never".to_owned(),
-    };
     output::block(&[
         ("label", Some(format!("{} ({})", recorded.label.label_id, recorded.label.account))),
         ("state", Some(recorded.label.state.clone())),
-        ("next poll", Some(next)),
+        ("next poll", Some(output::next_at(recorded.expected, now, "never"))),
         ("row", explanation.row.map(str::to_owned)),
         ("interval", explanation.interval.clone()),
         ("stretch", Some(format!("{:.2}", explanation.stretch)).filter(|_| explanation.stretch.is_finite())),

@@ -6,12 +6,10 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::args::{DEFAULT_CONFIG, Init};
 use super::{Failure, output};
 use crate::clock;
+use crate::domain::messages::signature::SigningSecret;
 
 const CONFIG: &str = "trackpost.toml";
 const API_KEY: &str = "shipstation.key";
@@ -48,8 +46,8 @@ pub fn run(what: &Init) -> Result<ExitCode, Failure> {
 
 /// Returns the names and contents of the files, the configuration last.
 fn files(what: &Init) -> Result<Vec<(&'static str, String)>, Failure> {
-    let secret = format!("whsec_{}\n", STANDARD.encode(clock::random_bytes::<32>()));
-    let url = toml_string(&what.url)?;
+    let secret = SigningSecret::encode(&clock::random_bytes::<32>()) + "\n";
+    let url = toml_string(&what.url);
     if what.sandbox {
         return Ok(vec![(SECRET, secret), (CONFIG, sandboxed(&url))]);
     }
@@ -70,9 +68,9 @@ fn read_api_key() -> Result<String, Failure> {
     Ok(terminal.read_secure_line()?)
 }
 
-/// A JSON string is a basic string of TOML as well.
-fn toml_string(text: &str) -> Result<String, Failure> {
-    Ok(serde_json::to_string(text)?)
+/// Formats a text for TOML: a JSON string is a basic string of TOML as well.
+pub(super) fn toml_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 fn live(url: &str) -> String {

@@ -16,7 +16,6 @@ mod labels;
 mod listen;
 mod man;
 mod other_signatures;
-mod outlook;
 mod output;
 mod progress;
 mod reload;
@@ -201,6 +200,17 @@ fn is_missing(path: &Path) -> bool {
     path.try_exists().is_ok_and(|exists| !exists)
 }
 
+/// Prints the result for one of several items, or its failure. A failure sets the exit status and does not stop the others.
+fn print_result(result: Result<String, Failure>, code: &mut ExitCode) {
+    match result {
+        Ok(text) => output::line(text),
+        Err(failure) => {
+            output::print_error(failure);
+            *code = ExitCode::FAILURE;
+        }
+    }
+}
+
 /// Prints a note if no daemon runs to do the queued work.
 fn note_if_no_daemon_runs(store: &Store) {
     if lock::daemon_pid(store.path()).is_none() {
@@ -252,16 +262,15 @@ fn existing_database(path: &Path) -> Result<PathBuf, Failure> {
     let opened = std::fs::OpenOptions::new().read(true).write(true).open(&path);
     match opened.and_then(|file| file.metadata()).map(|file| file.len()) {
         Ok(1..) => Ok(path),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            Err(Failure::new(format!("the database {shown} cannot be opened: {error}"))
-                .hint("commands that read need write access too: run as the service's user or with sudo"))
-        }
-        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
-            Err(Failure::new(format!("the database {shown} cannot be opened: {error}"))
-                .hint("commands that read need write access too: the disk must not be mounted read-only"))
-        }
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Failure::new(format!("the database {shown} cannot be opened: {error}")))
+            let failure = Failure::new(format!("the database {shown} cannot be opened: {error}"));
+            Err(match error.kind() {
+                ErrorKind::PermissionDenied => failure
+                    .hint("commands that read need write access too: run as the service's user or with sudo"),
+                ErrorKind::ReadOnlyFilesystem => failure
+                    .hint("commands that read need write access too: the disk must not be mounted read-only"),
+                _ => failure,
+            })
         }
         Ok(0) | Err(_) => Err(Failure::new(format!("the database {shown} does not exist yet")).hint(
             "the daemon creates it at its first start (trackpost run); a relative store.path is relative to \

@@ -1,8 +1,10 @@
 //! Printing: text for people, JSON Lines for programs. Tables are in [`super::table`].
 
-use serde::Serialize;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
+
+use jiff::Timestamp;
+use serde::Serialize;
 
 use super::Failure;
 pub use crate::domain::delivery::outcome::outcome_in_words as outcome;
@@ -73,6 +75,15 @@ pub fn block(fields: &[(&str, Option<String>)]) {
         Some(format!("{:<width$} {value}\n", format!("{name}:")))
     });
     print(&lines.collect::<String>());
+}
+
+/// The time of the next poll or attempt, with the wait until then; `never` without one.
+pub fn next_at(at: Option<Timestamp>, now: Timestamp, never: &str) -> String {
+    match at {
+        Some(at) if at > now => format!("{} (in {})", instant(at), roughly(at.duration_since(now))),
+        Some(at) => format!("{} (due)", instant(at)),
+        None => never.to_owned(),
+    }
 }
 
 /// A count with its noun: `1 row`, `2 rows`.

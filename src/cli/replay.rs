@@ -79,10 +79,10 @@ impl Choice<'_> {
     }
 
     fn fits(&mut self, stored: &StoredMessage) -> bool {
-        // Called for every message, as the messages of a poll are decided together.
         let account = stored.account.as_deref().map(AccountName::new);
-        // A message of no known type is a ping, which is not repeated.
+        // A message of an unknown type is a ping, which is not repeated.
         let kind = MessageType::parse(&stored.kind);
+        // The filter needs every message, because it decides about the messages of a poll together.
         let wanted = kind.is_some_and(|kind| {
             self.wants.includes(stored.label_row, stored.created_at, kind, account.as_ref())
         });
@@ -124,8 +124,8 @@ async fn queue(
     Ok(store.queue_again(&subscriber.name, subscriber.format, &again, now).await?)
 }
 
-/// Returns the wait of the message at this place (0, 1 …). Messages are queued label by label, so that a label whose
-/// messages are all sent when its first one is due keeps to the rate.
+/// Returns the wait of the message at this place (0, 1 …). The messages of a label may all be sent when the first one is
+/// due. They have successive places, so the rate holds on average.
 fn wait(place: u64, rate: Option<u32>) -> SignedDuration {
     let ms = rate.map_or(0, |rate| place.saturating_mul(1000) / u64::from(rate.max(1)));
     SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))

@@ -99,28 +99,23 @@ pub fn account(config: &Config, name: &str) -> Result<AccountName, Failure> {
 
 /// Failure for an unknown account, with the known ones.
 pub fn unknown_account(config: &Config, name: &str) -> Failure {
-    let failure = Failure::new(format!("unknown account {}", name.escape_debug()));
-    let known: Vec<&str> = config.accounts.keys().map(AccountName::as_str).collect();
-    failure.hint(if known.is_empty() {
-        "the configuration has none".to_owned()
-    } else {
-        format!("the configuration has {}", known.join(", "))
-    })
+    unknown("account", name, config.accounts.keys().map(AccountName::as_str).collect())
 }
 
 /// Returns the configured subscriber with this name.
 pub fn subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subscriber, Failure> {
-    let known = || config.subscribers.keys().map(SubscriberName::as_str);
-    config.subscribers.get(&SubscriberName::new(name)).ok_or_else(|| {
-        let failure = Failure::new(format!("unknown subscriber {}", name.escape_debug()));
-        failure.hint(match nearest(name, known()) {
-            _ if known().next().is_none() => "the configuration has none".to_owned(),
-            meant => {
-                let meant = meant.map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
-                format!("{meant}the configuration has {}", known().collect::<Vec<_>>().join(", "))
-            }
-        })
-    })
+    let known = || config.subscribers.keys().map(SubscriberName::as_str).collect();
+    config.subscribers.get(&SubscriberName::new(name)).ok_or_else(|| unknown("subscriber", name, known()))
+}
+
+fn unknown(what: &str, name: &str, known: Vec<&str>) -> Failure {
+    let failure = Failure::new(format!("unknown {what} {}", name.escape_debug()));
+    if known.is_empty() {
+        return failure.hint("the configuration has none");
+    }
+    let meant = nearest(name, known.iter().copied());
+    let meant = meant.map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
+    failure.hint(format!("{meant}the configuration has {}", known.join(", ")))
 }
 
 /// Returns the configured subscriber with this name, if it is enabled.

@@ -32,9 +32,9 @@ pub async fn run(path: &Path, what: Subscribers) -> Result<ExitCode, Failure> {
     let config = &loaded.config;
     match what {
         Subscribers::List(listing) => list(&store, config, listing.json).await?,
-        Subscribers::Ping { name } => ping(&store, resolve::subscriber(config, &name)?).await?,
-        Subscribers::Pause { name } => pause(&store, &resolve::subscriber(config, &name)?.name).await?,
-        Subscribers::Resume { name } => resume(&store, &resolve::subscriber(config, &name)?.name).await?,
+        Subscribers::Ping(of) => ping(&store, resolve::subscriber(config, &of.name)?).await?,
+        Subscribers::Pause(of) => pause(&store, &resolve::subscriber(config, &of.name)?.name).await?,
+        Subscribers::Resume(of) => resume(&store, &resolve::subscriber(config, &of.name)?.name).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -102,8 +102,8 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
             .hint(format!("trackpost subscribers resume {name}")));
     }
     let row = store.add_ping(name, Ping::new(name, now), now).await?;
-    let watch = Stopwatch::start();
-    while watch.elapsed() < subscriber.timeout + TIMEOUT {
+    let (watch, timeout) = (Stopwatch::start(), subscriber.timeout + TIMEOUT);
+    while watch.elapsed() < timeout {
         if let Some(attempt) = store.attempts_of(row).await?.pop() {
             return pinged(name, row, &attempt);
         }
@@ -115,7 +115,8 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
     {
         return pinged(name, row, &attempt);
     }
-    Err(Failure::new(format!("the ping was not sent within {} and was withdrawn", waited(subscriber))).hint(
+    let waited = output::measured(timeout);
+    Err(Failure::new(format!("the ping was not sent within {waited} and was withdrawn")).hint(
         "check with trackpost status that a daemon runs; if the subscriber is new, run trackpost reload",
     ))
 }
@@ -135,14 +136,10 @@ fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), 
         .hint(format!("a ping is sent once; trackpost deliveries show {ID_PREFIX}{row} shows the details")))
 }
 
-fn waited(subscriber: &Subscriber) -> String {
-    output::measured(subscriber.timeout + TIMEOUT)
-}
-
 async fn pause(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
     let now = clock::now();
-    let (news, _) = store.change_health(name, move |health| health.pause(now)).await?;
-    output::line(if news {
+    let (changed, _) = store.change_health(name, move |health| health.pause(now)).await?;
+    output::line(if changed {
         format!("{name}: paused; deliveries are kept until it is resumed")
     } else {
         format!("{name}: already paused")
@@ -152,9 +149,10 @@ async fn pause(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
 
 async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
     let now = clock::now();
-    let ((news, held), health) = store.change_health(name, move |health| health.resume_by_hand(now)).await?;
+    let ((was_paused, held), health) =
+        store.change_health(name, move |health| health.resume_by_hand(now)).await?;
     store.resume_heads(name, now).await?;
-    output::line(match (news, health.state) {
+    output::line(match (was_paused, health.state) {
         (true, HealthState::Failing) => {
             format!("{name}: resumed; a probe is sent first, the other deliveries after it is accepted")
         }

@@ -21,7 +21,7 @@ where
     S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
     let to_stderr = || {
-        // Otherwise an unwritable stderr would end the process.
+        // If internal errors were logged, an unwritable stderr would end the process.
         tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false)
     };
     match resolve(format) {

@@ -44,7 +44,7 @@ impl AccountSection {
             base_url: self.base_url.trim().trim_end_matches('/').to_owned(),
             allow_insecure: self.allow_insecure,
             tracking_path: self.tracking_path,
-            api_key: self.api_key.into(),
+            api_key: self.api_key.0,
             requests_per_minute: self.requests_per_minute.u32(),
             requests_per_month: self.requests_per_month.u64(),
             max_in_flight: self.max_in_flight.u32(),

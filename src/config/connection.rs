@@ -47,8 +47,11 @@ impl TryFrom<FileText> for Certificates {
 }
 
 /// The client certificate with its key.
-pub(super) fn identity(at: &At<'_>, Certificates(chain): Certificates, key: KeyText) -> Option<Identity> {
-    let text: Hidden<String> = key.into();
+pub(super) fn identity(
+    at: &At<'_>,
+    Certificates(chain): Certificates,
+    KeyText(text): KeyText,
+) -> Option<Identity> {
     let (at_chain, at_key) = (at.key("client_certificate"), at.key("client_key"));
     if !at_chain.is_valid() || !at_key.is_valid() {
         return None;
@@ -144,7 +147,7 @@ impl HmacSection {
     /// `own` are the subscriber's own headers.
     pub(super) fn check(self, at: &At<'_>, own: &[(String, Hidden<String>)]) -> HmacHeader {
         let prefix = self.prefix.unwrap_or_else(|| PREFIX.to_owned());
-        let header = HmacHeader { name: self.name, prefix, secret: self.secret.into() };
+        let header = HmacHeader { name: self.name, prefix, secret: self.secret.0 };
         check_header_name(&at.key("name"), &header.name, own, "is one of the subscriber's own headers");
         // Leading white space would not arrive.
         if header.prefix.starts_with([' ', '\t']) || HeaderValue::from_str(&header.prefix).is_err() {

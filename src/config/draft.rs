@@ -47,7 +47,11 @@ impl RowFault {
         Self { value: None, problem: problem.into(), hint: None, not_utf8: false }
     }
 
-    fn hint(self, hint: impl Into<String>) -> Self {
+    pub fn value(self, value: &str) -> Self {
+        Self { value: Some(value.to_owned()), ..self }
+    }
+
+    pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 

@@ -65,7 +65,7 @@ impl TryFrom<String> for HostName {
 impl HttpSection {
     pub(super) fn check(self, at: &At<'_>) -> HttpConfig {
         let Self { listen: Listen(listen), token, hosts } = self;
-        let token = Some(Hidden::from(token)).filter(|token| !token.expose().is_empty());
+        let token = Some(token.0).filter(|token| !token.expose().is_empty());
         let is_open = listen.is_some_and(|address| !address.ip().to_canonical().is_loopback());
         if is_open && token.is_none() && at.key("token").is_valid() {
             let problem = "is required when http.listen is not a loopback address";

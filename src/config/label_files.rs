@@ -54,12 +54,6 @@ impl FilesEntry {
     fn path(&self) -> PathBuf {
         self.folder.join(&self.name)
     }
-
-    /// Whether the entry names `path`. The file need not exist.
-    pub(super) fn names(&self, path: &Path) -> bool {
-        path.parent() == Some(&self.folder)
-            && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| fits(&self.name, name))
-    }
 }
 
 fn is_pattern(part: &str) -> bool {

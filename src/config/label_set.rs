@@ -58,44 +58,32 @@ pub(super) fn check(
     draft: UncheckedRow,
     source: Source,
 ) -> Result<Registration, RowFault> {
-    let id = draft.id.parse().map_err(|error| RowFault {
-        value: Some(draft.id.clone()),
-        hint: Some("use the label id of ShipStation, such as se-324658".to_owned()),
-        ..RowFault::new(format!("is not a label id: {error}"))
+    let id = draft.id.parse().map_err(|error| {
+        RowFault::new(format!("is not a label id: {error}"))
+            .value(&draft.id)
+            .hint("use the label id of ShipStation, such as se-324658")
     })?;
     // A fault of the account also names the id, so that the row can be found.
     let named = |row_fault: RowFault| match row_fault.value {
         Some(_) => RowFault { problem: format!("{} (label {})", row_fault.problem, draft.id), ..row_fault },
-        None => RowFault { value: Some(draft.id.clone()), ..row_fault },
+        None => row_fault.value(&draft.id),
     };
     let account = account(accounts, draft.account.as_deref()).map_err(named)?;
     Ok(Registration { key: LabelKey { account, id }, metadata: draft.metadata, source })
 }
 
 fn account(accounts: &[AccountName], named: Option<&str>) -> Result<AccountName, RowFault> {
-    let hint = |hint: String| Some(hint);
     match (named, accounts) {
         (None, [only]) => Ok(only.clone()),
-        (None, []) => Err(RowFault {
-            hint: hint("add [accounts.NAME] with its api_key".to_owned()),
-            ..RowFault::new("has no account, because the configuration has none")
+        (None, []) => Err(RowFault::new("has no account, because the configuration has none")
+            .hint("add [accounts.NAME] with its api_key")),
+        (None, _) => Err(RowFault::new("does not name an account")
+            .hint("the configuration has several accounts: write the account of each label")),
+        (Some(name), _) => place_of(accounts, name).map(|found| accounts[found].clone()).ok_or_else(|| {
+            let known: Vec<&str> = accounts.iter().map(AccountName::as_str).collect();
+            let hint = format!("{}Accounts: {}", meant(name, known.iter().copied()), known.join(", "));
+            RowFault::new("is not an account of this configuration").value(name).hint(hint)
         }),
-        (None, _) => Err(RowFault {
-            hint: hint("the configuration has several accounts: write the account of each label".to_owned()),
-            ..RowFault::new("does not name an account")
-        }),
-        (Some(name), accounts) => match place_of(accounts, name) {
-            Some(found) => Ok(accounts[found].clone()),
-            None => Err(RowFault {
-                value: Some(name.to_owned()),
-                hint: hint(format!(
-                    "{}Accounts: {}",
-                    meant(name, accounts.iter().map(AccountName::as_str)),
-                    accounts.iter().map(AccountName::as_str).collect::<Vec<_>>().join(", ")
-                )),
-                ..RowFault::new("is not an account of this configuration")
-            }),
-        },
     }
 }
 

@@ -50,7 +50,7 @@ pub use label_files::{FileScan, FileStamp, FoundFile, LeftOut, fits};
 pub use label_set::{Comparison, FileNumber, LabelSet, SHOWN_PER_PLACE};
 pub use log::{LogConfig, LogFormat};
 pub use registration::RegistrationConfig;
-pub use rows::{CheckedRow, RowKind, RowSource, each_row};
+pub use rows::{CheckedRow, RowKind, each_row};
 pub use sources::{LabelReading, LabelSources};
 pub use store::StoreConfig;
 

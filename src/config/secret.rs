@@ -17,12 +17,12 @@ use crate::domain::secret::Hidden;
 
 /// A secret, without line breaks at its end.
 #[derive(Deserialize)]
-pub(super) struct Secret(String);
+pub(super) struct Secret(pub(super) Hidden<String>);
 
 /// A secret of one word, such as an API key. White space, invisible characters and paired quotes around it are removed
 /// with a warning; within it they are a fault, and so are commas and semicolons.
 #[derive(Deserialize)]
-pub(super) struct Token(String);
+pub(super) struct Token(pub(super) Hidden<String>);
 
 /// The content of the file at a path; empty without a path.
 #[derive(Default, Deserialize)]
@@ -30,29 +30,11 @@ pub(super) struct FileText(pub(super) String);
 
 /// A private key: the path of its file, or a secret as a table; empty without either.
 #[derive(Deserialize)]
-pub(super) struct KeyText(String);
+pub(super) struct KeyText(pub(super) Hidden<String>);
 
 /// One value, or an array of them.
 #[derive(Deserialize)]
 pub(super) struct OneOrMore<T>(pub(super) Vec<T>);
-
-impl From<Secret> for Hidden<String> {
-    fn from(Secret(text): Secret) -> Self {
-        Self::new(text)
-    }
-}
-
-impl From<Token> for Hidden<String> {
-    fn from(Token(text): Token) -> Self {
-        Self::new(text)
-    }
-}
-
-impl From<KeyText> for Hidden<String> {
-    fn from(KeyText(text): KeyText) -> Self {
-        Self::new(text)
-    }
-}
 
 /// The text of a value if `name` is one of the types above, the parts of a [`proxies::ProxyUrls`].
 pub(super) fn read(at: &At<'_>, name: &str) -> Option<Result<Vec<String>, Wrong>> {

@@ -29,7 +29,7 @@ impl SigningSection {
         for (index, text) in texts.into_iter().enumerate() {
             let one = at.key("rsa_key");
             let at = if one.is_set() { one } else { at.key("rsa_keys").item(index) };
-            match rsa_key(&text.into()) {
+            match rsa_key(&text.0) {
                 Ok(key) if keys.contains(&key) => {
                     at.fault("is given twice", "write each key once; the first one signs")
                 }

@@ -57,11 +57,6 @@ impl LabelSources {
         self.patterns.iter().map(|pattern| (pattern.folder.as_path(), pattern.name.as_str()))
     }
 
-    /// Whether an entry names `path`.
-    pub fn name(&self, path: &std::path::Path) -> bool {
-        self.patterns.iter().any(|pattern| pattern.names(path))
-    }
-
     /// Reads the labels of the configuration and of the files that the entries name now.
     pub fn read_all(&self) -> LabelReading {
         let scan = self.scan();

@@ -51,9 +51,9 @@ struct Signer(SigningSecret);
 impl TryFrom<Token> for Signer {
     type Error = String;
 
-    fn try_from(token: Token) -> Result<Self, String> {
+    fn try_from(Token(secret): Token) -> Result<Self, String> {
         let hint = "create one with: echo \"whsec_$(head -c 32 /dev/urandom | base64)\"";
-        SigningSecret::parse(Hidden::from(token).expose())
+        SigningSecret::parse(secret.expose())
             .map(Self)
             .map_err(|error| format!("is not a signing secret: {error}\n{hint}"))
     }
@@ -103,7 +103,7 @@ impl SubscriberSection {
                 at.fault_of(name, "is not an account of this configuration", hint);
             }
         }
-        let headers: Vec<_> = self.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let headers: Vec<_> = self.headers.into_iter().map(|(name, value)| (name, value.0)).collect();
         connection::check_headers(&at.key("headers"), &headers);
         if self.rsa_signature && !choices.can_sign {
             let hint = "set rsa_key = { file = \"rsa.pem\" } in [signing]";

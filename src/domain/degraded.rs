@@ -42,7 +42,7 @@ pub enum DegradationKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Degraded {
     pub what: DegradationKind,
-    /// Name of the account, subscriber or file.
+    /// Name of the account, subscriber or file; key of the configuration that has the label rows.
     pub name: Option<String>,
     #[serde(serialize_with = "serialize_instant_or_null")]
     pub since: Option<Timestamp>,

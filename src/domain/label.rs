@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::named_enum::named_enum;
+
 /// Label id of ShipStation: `^se(-[a-z0-9]+)+$`, at most 25 characters (contract 2.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
@@ -91,34 +93,17 @@ pub struct LabelKey {
 /// The operator's metadata of a label, passed on to subscribers in the standard format.
 pub type Metadata = serde_json::Map<String, serde_json::Value>;
 
-/// Source of a registration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// Inline, in `registration.labels`.
-    Config,
-    /// A row of a label file.
-    File,
-    /// `trackpost labels add`.
-    Cli,
-    /// Found in `GET /v2/labels`.
-    Discovered,
-}
-
-impl Source {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Config => "config",
-            Self::File => "file",
-            Self::Cli => "cli",
-            Self::Discovered => "discovered",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Config, Self::File, Self::Cli, Self::Discovered]
-            .into_iter()
-            .find(|source| source.as_str() == text)
+named_enum! {
+    /// Source of a registration.
+    pub enum Source {
+        /// Inline, in `registration.labels`.
+        Config = "config",
+        /// A row of a label file.
+        File = "file",
+        /// `trackpost labels add`.
+        Cli = "cli",
+        /// Found in `GET /v2/labels`.
+        Discovered = "discovered",
     }
 }
 
@@ -130,37 +115,21 @@ pub struct Registration {
     pub source: Source,
 }
 
-/// State of a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LabelState {
-    /// Polled by its cadence.
-    Active,
-    /// Status `DE` or `SP`.
-    Finished,
-    /// No change for `give_up_after`.
-    Expired,
-    /// Refused by the API five times in a row over at least 72 h.
-    Unavailable,
-    /// No longer registered; its history stays.
-    Removed,
-}
-
-impl LabelState {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Finished => "finished",
-            Self::Expired => "expired",
-            Self::Unavailable => "unavailable",
-            Self::Removed => "removed",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Active, Self::Finished, Self::Expired, Self::Unavailable, Self::Removed]
-            .into_iter()
-            .find(|state| state.as_str() == text)
+named_enum! {
+    /// State of a label.
+    #[derive(Default)]
+    pub enum LabelState {
+        /// Polled by its cadence.
+        #[default]
+        Active = "active",
+        /// Status `DE` or `SP`.
+        Finished = "finished",
+        /// No change for `give_up_after`.
+        Expired = "expired",
+        /// Refused by the API five times in a row over at least 72 h.
+        Unavailable = "unavailable",
+        /// No longer registered; its history stays.
+        Removed = "removed",
     }
 }
 

@@ -11,6 +11,7 @@ pub mod account;
 pub mod clock;
 pub mod digest;
 pub mod label;
+pub(crate) mod named_enum;
 pub mod proxies;
 pub mod registration;
 pub mod retry_after;

@@ -5,8 +5,11 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 /// A value that `Debug` does not show.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(transparent)]
 pub struct Hidden<T>(T);
 
 impl<T> Hidden<T> {

@@ -26,7 +26,7 @@ pub fn kind_in_words(what: DegradationKind) -> &'static str {
         DegradationKind::FirstPolls => "first polls of account",
         DegradationKind::Reload => "reload",
         DegradationKind::LabelFile => "label file left out:",
-        DegradationKind::LabelRow => "label rows left out",
+        DegradationKind::LabelRow => "label rows left out of",
         DegradationKind::Watch => "label files are not watched",
         DegradationKind::Wal => "database",
     }

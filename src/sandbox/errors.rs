@@ -2,6 +2,7 @@
 //!
 //! Where the real answer is not known (malformed, unknown and voided labels) the vendor's own codes are used.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -20,89 +21,59 @@ struct ErrorItem<'a> {
     error_type: &'static str,
     error_code: &'static str,
     message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    field_name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    field_value: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a str>,
+    #[serde(flatten)]
+    fields: BTreeMap<&'static str, &'a str>,
 }
 
-impl ErrorItem<'_> {
-    const fn new(error_type: &'static str, error_code: &'static str) -> Self {
-        Self {
-            error_source: "shipengine",
-            error_type,
-            error_code,
-            message: "",
-            field_name: None,
-            field_value: None,
-            method: None,
-            path: None,
-        }
-    }
-}
-
-fn answer(request_id: &str, status: u16, item: ErrorItem<'_>) -> Answer {
+fn answer(
+    request_id: &str,
+    status: u16,
+    (error_type, error_code): (&'static str, &'static str),
+    message: &str,
+    fields: &[(&'static str, &str)],
+) -> Answer {
+    let fields = fields.iter().copied().collect();
+    let item = ErrorItem { error_source: "shipengine", error_type, error_code, message, fields };
     let body = ErrorBody { request_id, errors: [item] };
     Answer::json(status, serde_json::to_vec(&body).expect("an error body is plain strings"))
 }
 
 pub(super) fn unauthorized(request_id: &str) -> Answer {
     let message = "The API key is invalid. Please see https://www.shipengine.com/docs/auth";
-    answer(request_id, 401, ErrorItem { message, ..ErrorItem::new("security", "unauthorized") })
+    answer(request_id, 401, ("security", "unauthorized"), message, &[])
 }
 
 /// As in the vendor's answer, the fields are mixed up: the method is in `message`, the path in `method`.
 pub(super) fn no_such_endpoint(request_id: &str, method: &str, path: &str) -> Answer {
     let sentence = format!("{method} {path} is not a valid API endpoint.");
-    let item = ErrorItem {
-        message: method,
-        method: Some(path),
-        path: Some(&sentence),
-        ..ErrorItem::new("security", "not_found")
-    };
-    answer(request_id, 404, item)
+    answer(request_id, 404, ("security", "not_found"), method, &[("method", path), ("path", &sentence)])
 }
 
 pub(super) fn malformed_label(request_id: &str, id: &str) -> Answer {
     let message = format!("\"{id}\" is not a valid label_id.");
-    let item = ErrorItem {
-        message: &message,
-        field_name: Some("label_id"),
-        field_value: Some(id),
-        ..ErrorItem::new("validation", "invalid_identifier")
-    };
-    answer(request_id, 400, item)
+    let fields = [("field_name", "label_id"), ("field_value", id)];
+    answer(request_id, 400, ("validation", "invalid_identifier"), &message, &fields)
 }
 
 pub(super) fn invalid_field(request_id: &str, name: &str, value: &str) -> Answer {
     let message = format!("Invalid {name}. \"{value}\" is not a valid value.");
-    let item = ErrorItem {
-        message: &message,
-        field_name: Some(name),
-        field_value: Some(value),
-        ..ErrorItem::new("validation", "invalid_field_value")
-    };
-    answer(request_id, 400, item)
+    let fields = [("field_name", name), ("field_value", value)];
+    answer(request_id, 400, ("validation", "invalid_field_value"), &message, &fields)
 }
 
 pub(super) fn unknown_label(request_id: &str, id: &str) -> Answer {
     let message = format!("Label {id} was not found.");
-    answer(request_id, 404, ErrorItem { message: &message, ..ErrorItem::new("validation", "not_found") })
+    answer(request_id, 404, ("validation", "not_found"), &message, &[])
 }
 
 pub(super) fn untrackable(request_id: &str, id: &str) -> Answer {
     let message = format!("Label {id} cannot be tracked.");
-    let item = ErrorItem { message: &message, ..ErrorItem::new("business_rules", "tracking_not_supported") };
-    answer(request_id, 400, item)
+    answer(request_id, 400, ("business_rules", "tracking_not_supported"), &message, &[])
 }
 
 pub(super) fn rate_limited(request_id: &str, wait: Duration) -> Answer {
     let message = "You have exceeded the rate limit. Please see https://www.shipengine.com/docs/rate-limits";
-    answer(request_id, 429, ErrorItem { message, ..ErrorItem::new("system", "rate_limit_exceeded") })
+    answer(request_id, 429, ("system", "rate_limit_exceeded"), message, &[])
         .header("retry-after", &whole_seconds(wait).to_string())
 }
 
@@ -112,13 +83,7 @@ pub(super) fn fault(request_id: &str, status: u16) -> Answer {
         401 => unauthorized(request_id),
         429 => rate_limited(request_id, Duration::from_secs(1)),
         500.. => Answer::status(status).header("content-type", "text/plain"),
-        _ => {
-            let item = ErrorItem {
-                message: "An unspecified error occurred.",
-                ..ErrorItem::new("system", "unspecified")
-            };
-            answer(request_id, status, item)
-        }
+        _ => answer(request_id, status, ("system", "unspecified"), "An unspecified error occurred.", &[]),
     }
 }
 

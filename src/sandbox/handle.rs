@@ -35,7 +35,7 @@ impl SandboxHandle {
     }
 
     pub fn counters(&self) -> Counters {
-        self.0.lock().requests.counters()
+        self.0.lock().requests.counters.clone()
     }
 
     /// A copy of the sandbox's side of the ledger.
@@ -50,12 +50,12 @@ impl SandboxHandle {
 
     /// The requests one by one, oldest first; of a long run the last 200 000.
     pub fn requests(&self) -> Vec<LoggedRequest> {
-        self.0.lock().requests.journal()
+        self.0.lock().requests.journal.iter().cloned().collect()
     }
 
     /// The headers of the latest request.
     pub fn last_headers(&self) -> HeaderMap {
-        self.0.lock().requests.last_headers()
+        self.0.lock().requests.last_headers.clone()
     }
 
     /// Sets the answer to the next request for `label`, regardless of its parcel. Calls queue up, and the last answer

@@ -4,54 +4,36 @@
 //! the first. A duplicated scan is the same line twice. Times are minutes since the registration.
 
 use super::scan::{Form, Scan};
+use crate::domain::named_enum::named_enum;
 
-/// A kind of journey.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum JourneyKind {
-    /// Picked up, carried, out for delivery, delivered.
-    Delivered,
-    /// Held up (`EX`), attempted (`AT`), then delivered.
-    ExceptionThenDelivered,
-    /// Out for delivery, refused, returned. Ends in `EX` without a delivery.
-    ReturnedToSender,
-    /// Left at a collection point (`SP`).
-    CollectionPoint,
-    /// Delivered, with scans that are rewritten, doubled and inserted later.
-    Revised,
-    /// A label that no carrier ever scans.
-    NeverScanned,
+named_enum! {
+    /// A kind of journey.
+    pub enum JourneyKind {
+        /// Picked up, carried, out for delivery, delivered.
+        Delivered = "delivered",
+        /// Held up (`EX`), attempted (`AT`), then delivered.
+        ExceptionThenDelivered = "exception, then delivered",
+        /// Out for delivery, refused, returned. Ends in `EX` without a delivery.
+        ReturnedToSender = "returned to sender",
+        /// Left at a collection point (`SP`).
+        CollectionPoint = "collection point",
+        /// Delivered, with scans that are rewritten, doubled and inserted later.
+        Revised = "revised",
+        /// A label that no carrier ever scans.
+        NeverScanned = "never scanned",
+    }
 }
 
 impl JourneyKind {
-    pub const ALL: [Self; 6] = [
-        Self::Delivered,
-        Self::ExceptionThenDelivered,
-        Self::ReturnedToSender,
-        Self::CollectionPoint,
-        Self::Revised,
-        Self::NeverScanned,
-    ];
-
     /// Chooses a journey by a random number: most are delivered.
-    pub(super) fn draw(lot: u64) -> Self {
-        match lot % 20 {
+    pub(super) fn draw(number: u64) -> Self {
+        match number % 20 {
             0..=10 => Self::Delivered,
             11..=13 => Self::ExceptionThenDelivered,
             14 => Self::ReturnedToSender,
             15 | 16 => Self::CollectionPoint,
             17 | 18 => Self::Revised,
             _ => Self::NeverScanned,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::ExceptionThenDelivered => "exception, then delivered",
-            Self::ReturnedToSender => "returned to sender",
-            Self::CollectionPoint => "collection point",
-            Self::Revised => "revised",
-            Self::NeverScanned => "never scanned",
         }
     }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 
 use crate::domain::label::LabelId;
+use crate::domain::named_enum::named_enum;
 use crate::domain::tracking::Tracking;
 
 /// Parameters of a request.
@@ -25,13 +26,14 @@ pub(super) struct ListQuery {
     descending: bool,
 }
 
-/// The vendor's label statuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LabelStatus {
-    Processing,
-    Completed,
-    Error,
-    Voided,
+named_enum! {
+    /// The vendor's label statuses.
+    enum LabelStatus {
+        Processing = "processing",
+        Completed = "completed",
+        Error = "error",
+        Voided = "voided",
+    }
 }
 
 /// A parameter with an invalid value.
@@ -68,11 +70,7 @@ impl ListQuery {
             created_at_end: instant("created_at_end")?,
             status: match text("label_status") {
                 None => None,
-                Some("processing") => Some(LabelStatus::Processing),
-                Some("completed") => Some(LabelStatus::Completed),
-                Some("error") => Some(LabelStatus::Error),
-                Some("voided") => Some(LabelStatus::Voided),
-                Some(other) => return Err(bad("label_status", other)),
+                Some(name) => Some(LabelStatus::parse(name).ok_or_else(|| bad("label_status", name))?),
             },
             filters: filters.collect(),
             by_change: match text("sort_by") {
@@ -172,17 +170,6 @@ impl ListQuery {
         let by = if self.by_change { "modified_at" } else { "created_at" };
         let dir = if self.descending { "desc" } else { "asc" };
         text + &format!("sort_by={by}&sort_dir={dir}&page={page}&page_size={}", self.page_size)
-    }
-}
-
-impl LabelStatus {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Processing => "processing",
-            Self::Completed => "completed",
-            Self::Error => "error",
-            Self::Voided => "voided",
-        }
     }
 }
 

@@ -27,16 +27,12 @@ pub struct LoggedRequest {
 
 #[derive(Debug)]
 pub(super) struct RequestLog {
-    total: u64,
-    wrong_key: u64,
+    pub(super) counters: Counters,
     by_label: HashMap<String, u64>,
-    by_status: BTreeMap<u16, u64>,
     window: Window,
-    busiest_window: usize,
     in_flight: usize,
-    most_in_flight: usize,
-    last_headers: HeaderMap,
-    journal: Journal<LoggedRequest>,
+    pub(super) last_headers: HeaderMap,
+    pub(super) journal: Journal<LoggedRequest>,
     /// The sandbox's side of the ledger.
     pub(super) served: Served,
 }
@@ -44,14 +40,10 @@ pub(super) struct RequestLog {
 impl Default for RequestLog {
     fn default() -> Self {
         Self {
-            total: 0,
-            wrong_key: 0,
+            counters: Counters::default(),
             by_label: HashMap::new(),
-            by_status: BTreeMap::new(),
             window: Window::default(),
-            busiest_window: 0,
             in_flight: 0,
-            most_in_flight: 0,
             last_headers: HeaderMap::new(),
             journal: Journal::new(KEPT_REQUESTS),
             served: Served::default(),
@@ -68,13 +60,14 @@ impl RequestLog {
         label: Option<&str>,
         headers: &HeaderMap,
     ) -> u64 {
-        self.total += 1;
+        let counters = &mut self.counters;
+        counters.requests += 1;
         if let Some(label) = label {
             *self.by_label.entry(label.to_owned()).or_default() += 1;
         }
-        self.busiest_window = self.busiest_window.max(self.window.count(now));
+        counters.max_in_60s = counters.max_in_60s.max(self.window.count(now));
         self.in_flight += 1;
-        self.most_in_flight = self.most_in_flight.max(self.in_flight);
+        counters.max_in_flight = counters.max_in_flight.max(self.in_flight);
         self.last_headers.clone_from(headers);
         let key = headers.get("api-key").and_then(|key| key.to_str().ok());
         self.served.requested(key.unwrap_or_default(), now);
@@ -83,7 +76,7 @@ impl RequestLog {
     }
 
     pub(super) fn record_answer(&mut self, number: u64, status: u16) {
-        *self.by_status.entry(status).or_default() += 1;
+        *self.counters.by_status.entry(status).or_default() += 1;
         if let Some(request) = self.journal.get_mut(number) {
             request.status = Some(status);
         }
@@ -94,30 +87,8 @@ impl RequestLog {
         self.in_flight -= 1;
     }
 
-    pub(super) fn count_wrong_key(&mut self) {
-        self.wrong_key += 1;
-    }
-
     pub(super) fn requests_of(&self, label: &str) -> u64 {
         self.by_label.get(label).copied().unwrap_or(0)
-    }
-
-    pub(super) fn counters(&self) -> Counters {
-        Counters {
-            requests: self.total,
-            wrong_key: self.wrong_key,
-            by_status: self.by_status.clone(),
-            max_in_60s: self.busiest_window,
-            max_in_flight: self.most_in_flight,
-        }
-    }
-
-    pub(super) fn last_headers(&self) -> HeaderMap {
-        self.last_headers.clone()
-    }
-
-    pub(super) fn journal(&self) -> Vec<LoggedRequest> {
-        self.journal.iter().cloned().collect()
     }
 }
 

@@ -169,7 +169,7 @@ fn decide(
     let key = headers.get("api-key").and_then(|key| key.to_str().ok());
     let mut state = shared.lock();
     if !state.admits(key) {
-        state.requests.count_wrong_key();
+        state.requests.counters.wrong_key += 1;
         return errors::unauthorized(request_id);
     }
     if let (Some(limit), Some(key)) = (state.rate_limit, key) {

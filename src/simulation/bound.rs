@@ -43,17 +43,20 @@ struct Rate {
 /// Weight of a delivery, in other changes.
 pub const DELIVERY: f64 = 10.0;
 
-/// The lowest possible mean delays for a number of polls.
+/// The lowest possible delays.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bound {
-    all: LowestDelay,
-    deliveries: LowestDelay,
-    weighed: LowestDelay,
+    /// Of all changes.
+    pub all: LowestDelay,
+    /// Of deliveries, if all polls served them alone.
+    pub deliveries: LowestDelay,
+    /// Of all changes, if a delivery counts as [`DELIVERY`] changes.
+    pub weighed: LowestDelay,
 }
 
 /// The lowest sum of the delays of some changes, times the polls.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct LowestDelay {
+pub struct LowestDelay {
     product: f64,
     changes: f64,
 }
@@ -64,7 +67,8 @@ impl LowestDelay {
         Self { product: roots * roots / 2.0, changes: cells.values().map(worth).sum() }
     }
 
-    fn mean(self, polls: u64) -> Option<f64> {
+    /// Returns the lowest mean delay with this many polls, in seconds.
+    pub fn mean(self, polls: u64) -> Option<f64> {
         (polls > 0 && self.changes > 0.0).then(|| self.product / (polls as f64 * self.changes))
     }
 }
@@ -81,21 +85,6 @@ impl Bound {
             deliveries: LowestDelay::of(&cells, |rate| rate.deliveries),
             weighed: LowestDelay::of(&cells, |rate| rate.changes + (DELIVERY - 1.0) * rate.deliveries),
         }
-    }
-
-    /// Returns the lowest mean delay of all changes with this many polls, in seconds.
-    pub fn mean(&self, polls: u64) -> Option<f64> {
-        self.all.mean(polls)
-    }
-
-    /// Returns the lowest mean delay of deliveries if all polls served them alone, in seconds.
-    pub fn delivered_mean(&self, polls: u64) -> Option<f64> {
-        self.deliveries.mean(polls)
-    }
-
-    /// Returns the lowest mean delay if a delivery counts as [`DELIVERY`] changes, in seconds.
-    pub fn weighed_mean(&self, polls: u64) -> Option<f64> {
-        self.weighed.mean(polls)
     }
 }
 
@@ -168,10 +157,10 @@ mod tests {
         // Memoryless changes in one cell: the bound is half the interval.
         let fields =
             CadenceFields { status: None, out_for_delivery: false, estimate: None, utc_offset: None };
-        let mut dice = fastrand::Rng::with_seed(1);
+        let mut rng = fastrand::Rng::with_seed(1);
         let mut hours = 0.0;
         let answers = (0..40_000).map(|_| {
-            hours -= 0.5 * (1.0 - dice.f64()).ln();
+            hours -= 0.5 * (1.0 - rng.f64()).ln();
             let at = at(0) + SignedDuration::from_secs_f64(hours * 3_600.0);
             SimulatedAnswer { at, fields: fields.clone(), is_change: true }
         });
@@ -180,8 +169,8 @@ mod tests {
             SimulatedJourney { label_id: "se-1".to_owned(), registered_at: at(0), carrier: None, answers };
         let bound = Bound::of(&[journey], Duration::from_secs(86_400 * 365));
         // A poll every quarter of an hour is 7.5 minutes late on average.
-        let least = bound.mean((hours * 4.0) as u64).unwrap();
+        let least = bound.all.mean((hours * 4.0) as u64).unwrap();
         assert!((440.0..=450.5).contains(&least), "{least}");
-        assert_eq!((bound.delivered_mean(100), bound.mean(0)), (None, None));
+        assert_eq!((bound.deliveries.mean(100), bound.all.mean(0)), (None, None));
     }
 }

@@ -40,13 +40,13 @@ const CARRIERS: [(&str, u32, f64); 3] =
 
 /// Generates `count` journeys that begin within a year.
 pub fn journeys(count: u32, seed: u64) -> Vec<SimulatedJourney> {
-    let mut dice = Rng::with_seed(seed);
-    (1..=count).map(|number| GeneratedParcel::new(&mut dice).journey(number)).collect()
+    let mut rng = Rng::with_seed(seed);
+    (1..=count).map(|number| GeneratedParcel::new(&mut rng).journey(number)).collect()
 }
 
 /// State of a generated parcel.
 struct GeneratedParcel<'a> {
-    dice: &'a mut Rng,
+    rng: &'a mut Rng,
     offset: Offset,
     carrier: (&'static str, f64),
     now: Timestamp,
@@ -55,19 +55,19 @@ struct GeneratedParcel<'a> {
 }
 
 impl<'a> GeneratedParcel<'a> {
-    fn new(dice: &'a mut Rng) -> Self {
-        let zone = pick(dice, &[(-5, 47), (-6, 29), (-7, 7), (-8, 17)]);
-        let (carrier, median) = pick(dice, &CARRIERS.map(|(name, share, hours)| ((name, hours), share)));
+    fn new(rng: &'a mut Rng) -> Self {
+        let zone = pick(rng, &[(-5, 47), (-6, 29), (-7, 7), (-8, 17)]);
+        let (carrier, median) = pick(rng, &CARRIERS.map(|(name, share, hours)| ((name, hours), share)));
         let offset = Offset::constant(zone);
         let day = loop {
-            let day = NEW_YEAR.saturating_add(i64::from(dice.u16(0..365)).days());
+            let day = NEW_YEAR.saturating_add(i64::from(rng.u16(0..365)).days());
             let weekend = matches!(day.weekday(), Weekday::Saturday | Weekday::Sunday);
             // 15 % of the labels come on Saturday and Sunday.
-            if !weekend || dice.f64() < 0.15 / 0.85 * 2.5 {
+            if !weekend || rng.f64() < 0.15 / 0.85 * 2.5 {
                 break day;
             }
         };
-        let at = day.to_datetime(clock(dice.f64() * 10.0 + 8.0));
+        let at = day.to_datetime(clock(rng.f64() * 10.0 + 8.0));
         let now = instant(offset, at);
         let fields = CadenceFields {
             status: Some(StatusCode::NotYetInSystem),
@@ -75,12 +75,12 @@ impl<'a> GeneratedParcel<'a> {
             estimate: None,
             utc_offset: Some(offset),
         };
-        Self { dice, offset, carrier: (carrier, median), now, fields, answers: Vec::new() }
+        Self { rng, offset, carrier: (carrier, median), now, fields, answers: Vec::new() }
     }
 
     fn journey(mut self, number: u32) -> SimulatedJourney {
         let registered_at = self.now;
-        let known_after = self.dice.f64() / 6.0;
+        let known_after = self.rng.f64() / 6.0;
         self.wait(known_after);
         self.show(if self.carrier.0 == "stamps_com" {
             StatusCode::Accepted
@@ -91,9 +91,9 @@ impl<'a> GeneratedParcel<'a> {
         self.wait(first_scan);
         let accepted = self.answers.len();
         self.show(StatusCode::InTransit);
-        let hubs = self.dice.u32(3..=9);
-        let exception = self.chance(12).then(|| self.dice.u32(0..hubs));
-        let lost = self.chance(4).then(|| self.dice.u32(0..hubs));
+        let hubs = self.rng.u32(3..=9);
+        let exception = self.chance(12).then(|| self.rng.u32(0..hubs));
+        let lost = self.chance(4).then(|| self.rng.u32(0..hubs));
         for hub in 0..hubs {
             let gap = self.log_normal(self.carrier.1, 0.75).max(0.25);
             self.wait(gap);
@@ -113,7 +113,7 @@ impl<'a> GeneratedParcel<'a> {
         self.last_mile();
         let delivered_on = self.local().date();
         if self.chance(10) {
-            let later = 1.0 + self.dice.f64() * 159.0;
+            let later = 1.0 + self.rng.f64() * 159.0;
             self.wait(later);
             let status = self.fields.status.unwrap_or(StatusCode::Delivered);
             self.show(status);
@@ -125,13 +125,13 @@ impl<'a> GeneratedParcel<'a> {
     fn last_mile(&mut self) {
         let mut failed = self.chance(6);
         loop {
-            let morning = 5.5 + self.dice.f64() * 4.5;
+            let morning = 5.5 + self.rng.f64() * 4.5;
             self.now = self.next_working(morning);
             self.fields.out_for_delivery = true;
             if !self.chance(8) {
                 self.show(StatusCode::InTransit);
             }
-            let handed = triangular(self.dice.f64(), 8.5, 13.5, 20.5);
+            let handed = triangular(self.rng.f64(), 8.5, 13.5, 20.5);
             let at = instant(self.offset, self.local().date().to_datetime(clock(handed)));
             self.now = at.max(self.now + SignedDuration::from_mins(30));
             self.fields.out_for_delivery = false;
@@ -154,7 +154,7 @@ impl<'a> GeneratedParcel<'a> {
         ends_on: Option<Date>,
     ) -> SimulatedJourney {
         let ends_on = ends_on.unwrap_or_else(|| self.local().date().saturating_add(2.days()));
-        let off = pick(self.dice, &[(0, 75), (-1, 15), (1, 6), (-2, 4)]);
+        let off = pick(self.rng, &[(0, 75), (-1, 15), (1, 6), (-2, 4)]);
         let put_right = self.chance(50);
         let halfway = accepted + (self.answers.len() - accepted) / 2;
         for (index, answer) in self.answers.iter_mut().enumerate().skip(accepted) {
@@ -196,19 +196,19 @@ impl<'a> GeneratedParcel<'a> {
     }
 
     fn chance(&mut self, percent: u32) -> bool {
-        self.dice.u32(0..100) < percent
+        self.rng.u32(0..100) < percent
     }
 
     fn log_normal(&mut self, median: f64, sigma: f64) -> f64 {
         // Box-Muller transform.
-        let (radius, angle) = (1.0 - self.dice.f64(), self.dice.f64());
+        let (radius, angle) = (1.0 - self.rng.f64(), self.rng.f64());
         let normal = (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos();
         median * (sigma * normal).exp()
     }
 }
 
-fn pick<T: Copy>(dice: &mut Rng, shares: &[(T, u32)]) -> T {
-    let mut left = dice.u32(0..shares.iter().map(|(_, share)| share).sum());
+fn pick<T: Copy>(rng: &mut Rng, shares: &[(T, u32)]) -> T {
+    let mut left = rng.u32(0..shares.iter().map(|(_, share)| share).sum());
     for (what, share) in shares {
         if left < *share {
             return *what;

@@ -10,7 +10,6 @@ pub mod delays;
 pub mod forecast;
 pub mod generate;
 mod journey;
-mod poll_order;
 mod run;
 
 pub use journey::{SimulatedAnswer, SimulatedJourney, recorded};

@@ -7,12 +7,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::journey::SimulatedJourney;
-use super::poll_order::PollOrder;
 use crate::domain::polling::cadence::{Cadence, NextPoll, Situation};
 use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::domain::polling::pace::Pace;
 use crate::domain::polling::quota::{Quota, WINDOW};
 use crate::domain::polling::reason::PollReason;
+use crate::domain::polling::schedule::Queues;
 
 /// Settings of a run.
 #[derive(Clone, Copy, Debug)]
@@ -74,9 +74,10 @@ pub fn run_with(
     progress: &mut dyn FnMut(u64),
 ) -> RunResult {
     let mut ended = 0;
-    let mut dice = fastrand::Rng::with_seed(settings.seed);
+    let mut rng = fastrand::Rng::with_seed(settings.seed);
     let mut quota = Quota::new(settings.requests_per_minute);
-    let mut line = PollOrder::default();
+    // The daemon's order; labels go by their number.
+    let mut queues = Queues::default();
     let mut rates = LearnedRates::default();
     let mut recent = VecDeque::new();
     let changes =
@@ -84,21 +85,21 @@ pub fn run_with(
     let mut outcome = RunResult { changes: changes as u64, ..RunResult::default() };
     let mut labels: Vec<RunLabel<'_>> = journeys.iter().map(RunLabel::new).collect();
     for (index, label) in (0..).zip(&labels) {
-        line.push(index, label.journey.registered_at, Pace::NONE);
+        queues.insert(0, Pace::NONE, label.journey.registered_at.as_millisecond(), index);
     }
     let mut now = Timestamp::MIN;
-    while let Some(due) = line.next_due(now) {
+    while let Some(due_ms) = queues.next_due_ms() {
         if outcome.polls == settings.most_polls {
             break;
         }
-        now = now.max(due);
+        now = now.max(Timestamp::from_millisecond(due_ms).unwrap_or(now));
         if let Err(free_at) = quota.take(now) {
             // Answers arrive at once, so permits are never in flight.
             now = free_at.unwrap_or(now);
             continue;
         }
         quota.release(now);
-        let Some(index) = line.pop(now) else { continue };
+        let Some(index) = queues.pop(now) else { continue };
         outcome.count(&mut recent, now);
         let label = &mut labels[index as usize];
         let before = label.situation.clone();
@@ -112,11 +113,11 @@ pub fn run_with(
         let rates = settings.learn.then_some(&rates);
         let suggestion =
             rates.and_then(|rates| rates.suggest(settings.cadence, &label.situation, carrier, None, now));
-        let jitter = dice.f64() * 2.0 - 1.0;
+        let jitter = rng.f64() * 2.0 - 1.0;
         if let NextPoll::At(next) = settings.cadence.next(&label.situation, suggestion, now, jitter)
             && let PollReason::Cadence(reason) = next.reason
         {
-            line.push(index, next.at, Pace::of(next.pace));
+            queues.insert(0, Pace::of(next.pace), next.at.as_millisecond(), index);
             label.row = reason.row;
         } else {
             ended += 1;

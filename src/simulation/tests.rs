@@ -133,7 +133,7 @@ fn deliveries_are_noticed_early_with_few_polls() {
     assert!(ours.polls * 4 < hourly.polls && delivered.p50 < flat.p50 && delivered.mean < flat.mean);
     // No policy is better than the bound.
     for outcome in [&ours, &hourly] {
-        let bound = Bound::of(&journeys, cadence.give_up_after).mean(outcome.polls).unwrap();
+        let bound = Bound::of(&journeys, cadence.give_up_after).all.mean(outcome.polls).unwrap();
         let mean = Delays::of(outcome.delays.clone()).mean.unwrap();
         assert!(mean > bound, "{mean} against {bound}");
     }

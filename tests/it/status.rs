@@ -76,6 +76,7 @@ async fn health_lists_what_is_degraded_and_stays_200() {
     assert!(degraded[3]["name"].as_str().unwrap().ends_with("labels.d/wrong.csv"), "{last}");
     assert!(degraded.iter().all(|degraded| degraded["detail"].is_string()));
     assert!(degraded[..4].iter().all(|degraded| degraded["since"].is_string()));
+    assert_eq!(degraded[4]["name"], "registration.files", "{last}");
     let rows = degraded[4]["detail"].as_str().unwrap();
     assert!(rows.starts_with("1 row; the first: ") && rows.contains("rows.txt: row 2: "), "{last}");
 

@@ -198,7 +198,7 @@ impl Daemon {
 
     pub fn put(&mut self, world: &World, label: &LabelRecord, now: Timestamp) {
         let alert_at = world.policy.alerts.due_at(&label.poll_state, label);
-        self.schedule.put(&label.schedule_input(alert_at), label.texts(), now);
+        self.schedule.put(label, alert_at, now);
     }
 
     /// Starts a courier for each subscriber; couriers of others end.

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 
 pub use develop::{Demo, Listen, OtherSignatureArgs, Sandbox, Simulate, Verify};
 pub use operate::{
-    Accounts, Deliveries, DeliveryList, History, LabelList, Labels, OfLabel, Replay, Subscribers,
+    Accounts, Deliveries, DeliveryList, History, LabelIds, LabelList, Labels, OfLabel, Replay, Subscribers,
 };
 
 use examples as e;

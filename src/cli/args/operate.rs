@@ -35,27 +35,26 @@ pub enum Labels {
     },
     /// Removes labels that were registered by hand or discovered. Their history stays.
     #[command(after_help = e::LABELS_REMOVE)]
-    Remove {
-        /// Label ids.
-        #[arg(required = true, value_name = "ID")]
-        ids: Vec<String>,
-        /// Account of the labels; required if several accounts have a label with this id.
-        #[arg(long, value_name = "NAME")]
-        account: Option<String>,
-    },
+    Remove(LabelIds),
     /// Makes labels due now: they are polled as soon as the quota allows.
     #[command(after_help = e::LABELS_POLL)]
     Poll {
-        /// Label ids.
-        #[arg(required = true, value_name = "ID")]
-        ids: Vec<String>,
-        /// Account of the labels; required if several accounts have a label with this id.
-        #[arg(long, value_name = "NAME")]
-        account: Option<String>,
+        #[command(flatten)]
+        labels: LabelIds,
         /// Waits up to a minute for the running daemon to poll them, and prints the result.
         #[arg(long)]
         wait: bool,
     },
+}
+
+#[derive(Debug, Section)]
+pub struct LabelIds {
+    /// Label ids.
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Account of the labels; required if several accounts have a label with this id.
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
 }
 
 #[derive(Debug, Section)]
@@ -183,23 +182,18 @@ pub enum Subscribers {
     List(Listing),
     /// Sends a signed ping through the daemon, and prints the outcome.
     #[command(after_help = e::SUBSCRIBERS_PING)]
-    Ping {
-        /// Name of the subscriber.
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
+    Ping(OfSubscriber),
     /// Stops sending to a subscriber until it is resumed; its deliveries are kept.
     #[command(after_help = e::SUBSCRIBERS_PAUSE)]
-    Pause {
-        /// Name of the subscriber.
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
+    Pause(OfSubscriber),
     /// Ends a pause and sends the pending deliveries.
     #[command(after_help = e::SUBSCRIBERS_RESUME)]
-    Resume {
-        /// Name of the subscriber.
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
+    Resume(OfSubscriber),
+}
+
+#[derive(Debug, Section)]
+pub struct OfSubscriber {
+    /// Name of the subscriber.
+    #[arg(value_name = "NAME")]
+    pub name: String,
 }

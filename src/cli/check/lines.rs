@@ -22,7 +22,7 @@ pub(super) struct AccountLine {
     tracking_path: String,
     requests_per_minute: u32,
     requests_per_month: u64,
-    pub(super) labels: usize,
+    labels: usize,
     /// Polls that its labels need, as a share of `requests_per_minute` and of `requests_per_month`.
     share_of_limit: f64,
     share_of_budget: Option<f64>,
@@ -77,7 +77,12 @@ impl From<Forecast> for ForecastLine {
 }
 
 impl AccountLine {
-    pub(super) fn of(account: &Account, labels: usize) -> Self {
+    /// `polls_per_label`: polls a day of one label.
+    pub(super) fn of(account: &Account, labels: usize, polls_per_label: f64) -> Self {
+        let polls = polls_per_label * labels as f64;
+        let rounded = |share: f64| (share * 1e6).round() / 1e6;
+        let requests_per_day = AccountLimits::from(account).requests_per_day();
+        let first_polls = first_polls_take(labels as u64, requests_per_day / SECONDS_PER_DAY);
         Self {
             name: account.name.to_string(),
             base_url: account.base_url.clone(),
@@ -85,31 +90,16 @@ impl AccountLine {
             requests_per_minute: account.requests_per_minute,
             requests_per_month: account.requests_per_month,
             labels,
-            share_of_limit: 0.0,
-            share_of_budget: None,
-            first_polls_seconds: 0,
+            share_of_limit: rounded(polls / (f64::from(account.requests_per_minute) * MINUTES_PER_DAY)),
+            share_of_budget: (account.requests_per_month > 0)
+                .then(|| rounded(polls * DAYS_PER_MONTH / account.requests_per_month as f64)),
+            first_polls_seconds: first_polls.map_or(0, |take| take.as_secs()),
             discover: DiscoverLine {
                 enabled: account.discover.enabled,
                 interval: duration::format(account.discover.interval),
                 lookback: duration::format(account.discover.lookback),
             },
         }
-    }
-
-    pub(super) fn requests_per_day(&self) -> f64 {
-        let Self { requests_per_minute, requests_per_month, .. } = *self;
-        AccountLimits { requests_per_minute, requests_per_month }.requests_per_day()
-    }
-
-    /// Computes the shares from the polls a day of one label.
-    pub(super) fn set_shares(&mut self, polls_per_label: f64) {
-        let polls = polls_per_label * self.labels as f64;
-        let rounded = |share: f64| (share * 1e6).round() / 1e6;
-        self.share_of_limit = rounded(polls / (f64::from(self.requests_per_minute) * MINUTES_PER_DAY));
-        self.share_of_budget = (self.requests_per_month > 0)
-            .then(|| rounded(polls * DAYS_PER_MONTH / self.requests_per_month as f64));
-        let take = first_polls_take(self.labels as u64, self.requests_per_day() / SECONDS_PER_DAY);
-        self.first_polls_seconds = take.map_or(0, |take| take.as_secs());
     }
 
     /// Warnings where the labels need more requests than allowed.
@@ -236,21 +226,12 @@ mod tests {
 
     #[test]
     fn an_overloaded_account_is_warned_about() {
-        let line = |labels, requests_per_month| {
-            let mut line = AccountLine {
-                name: "main".to_owned(),
-                base_url: String::new(),
-                tracking_path: String::new(),
-                requests_per_minute: 160,
-                requests_per_month,
-                labels,
-                share_of_limit: 0.0,
-                share_of_budget: None,
-                first_polls_seconds: 0,
-                discover: DiscoverLine { enabled: false, interval: String::new(), lookback: String::new() },
-            };
-            line.set_shares(6.0);
-            line
+        let environment = [("TRACKPOST__ACCOUNTS__MAIN__API_KEY", "k")].into_iter().collect();
+        let mut accounts = Config::builtin(&environment).unwrap().config.accounts;
+        let mut account = accounts.pop_first().unwrap().1;
+        let mut line = |labels, requests_per_month| {
+            account.requests_per_month = requests_per_month;
+            AccountLine::of(&account, labels, 6.0)
         };
         let few = line(1_000, 0);
         assert!(few.overloads().is_empty() && few.first_polls().is_none());

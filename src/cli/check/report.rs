@@ -7,6 +7,7 @@ use super::online::Finding;
 use crate::cli::{output, table};
 use crate::config::{Fault, Faults, LeftOut, Loaded};
 use crate::domain::account::Account;
+use crate::domain::polling::outlook::AccountLimits;
 use crate::simulation::forecast::{Load, forecast};
 
 /// Report as printed by `--json`.
@@ -35,15 +36,14 @@ impl CheckReport {
         let config = &loaded.config;
         let reading = loaded.sources.read_all();
         let labels_of = |account: &Account| reading.label_set.labels_of(&account.name);
-        let mut accounts: Vec<AccountLine> =
-            config.accounts.values().map(|account| AccountLine::of(account, labels_of(account))).collect();
-        let loads: Vec<Load> = accounts
-            .iter()
-            .map(|account| Load { labels: account.labels, requests_per_day: account.requests_per_day() })
-            .collect();
         let each = forecast(&config.cadence);
-        let forecast = each.of(&loads);
-        accounts.iter_mut().for_each(|account| account.set_shares(each.polls_per_day));
+        let line = |account: &Account| AccountLine::of(account, labels_of(account), each.polls_per_day);
+        let accounts: Vec<AccountLine> = config.accounts.values().map(line).collect();
+        let load = |account: &Account| Load {
+            labels: labels_of(account),
+            requests_per_day: AccountLimits::from(account).requests_per_day(),
+        };
+        let forecast = each.of(&config.accounts.values().map(load).collect::<Vec<_>>());
         let overloads: Vec<Fault> = accounts.iter().flat_map(AccountLine::overloads).collect();
         Self {
             ok: true,

@@ -7,8 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::Deliveries;
-use super::output;
-use super::{Failure, note_if_no_daemon_runs, open_store, open_store_to_read, resolve};
+use super::{Failure, note_if_no_daemon_runs, open_store, open_store_to_read, print_result, resolve};
 use crate::clock;
 use crate::config::Config;
 use crate::explanation::story::held_back;
@@ -48,22 +47,13 @@ async fn find(store: &Store, id: &str) -> Result<Vec<DeliveryView>, Failure> {
 async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCode, Failure> {
     let mut code = ExitCode::SUCCESS;
     for id in ids {
-        let found = match find(store, id).await {
-            Ok(found) => found,
-            Err(failure) => {
-                output::print_error(failure);
-                code = ExitCode::FAILURE;
-                continue;
-            }
-        };
-        for delivery in found {
-            match retry_one(store, config, &delivery).await {
-                Ok(done) => output::line(format!("{}: {done}", delivery.delivery_id)),
-                Err(failure) => {
-                    output::print_error(failure);
-                    code = ExitCode::FAILURE;
+        match find(store, id).await {
+            Ok(found) => {
+                for delivery in found {
+                    print_result(retry_one(store, config, &delivery).await, &mut code);
                 }
             }
+            Err(failure) => print_result(Err(failure), &mut code),
         }
     }
     note_if_no_daemon_runs(store);
@@ -72,10 +62,10 @@ async fn retry(store: &Store, config: &Config, ids: &[String]) -> Result<ExitCod
 
 async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> Result<String, Failure> {
     let subscriber = resolve::enabled_subscriber(config, &delivery.subscriber)?;
-    let to = format!("{} to {}", delivery.message_id, subscriber.name);
+    let id = &delivery.delivery_id;
+    let to = format!("{id}: {} to {}", delivery.message_id, subscriber.name);
     let at = clock::now();
     if store.retry(delivery.row, at).await? == 0 {
-        let id = &delivery.delivery_id;
         return Err(Failure::new(format!("{id} changed before it could be queued")).hint(format!(
             "check with trackpost deliveries show {id} whether it was delivered; if not, retry it again"
         )));

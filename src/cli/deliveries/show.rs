@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::cli::Failure;
-use crate::cli::output::{self, instant, roughly};
+use crate::cli::output::{self, instant};
 use crate::clock;
 use crate::config::Config;
 use crate::explanation::delivery as words;
@@ -52,11 +52,7 @@ fn print(shown: &Story, now: Timestamp) {
 fn fields(shown: &Story, now: Timestamp) -> Vec<(&'static str, Option<String>)> {
     let delivery = &shown.delivery;
     let pending = delivery.state == "pending";
-    let next = match shown.next.at {
-        Some(at) if at > now => format!("{} (in {})", instant(at), roughly(at.duration_since(now))),
-        Some(at) => format!("{} (due)", instant(at)),
-        None => "not scheduled".to_owned(),
-    };
+    let next = output::next_at(shown.next.at, now, "not scheduled");
     vec![
         ("delivery", Some(delivery.delivery_id.clone())),
         ("message", Some(delivery.message_id.clone())),

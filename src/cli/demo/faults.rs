@@ -14,8 +14,8 @@ const THROTTLED: f64 = 0.25;
 const FAILING: f64 = 0.40;
 const REFUSING: f64 = 0.60;
 
-/// Duration of the 429s: at least this long, up to `MAX_BURST` without requests, until `BURST_ANSWERS` were sent.
-/// Each answer has a `Retry-After` of one second.
+/// The 429s end after `BURST_ANSWERS` answers, or after `MIN_BURST` with at least one answer, at the latest after
+/// `MAX_BURST`. Each answer has a `Retry-After` of one second.
 const MIN_BURST: Duration = Duration::from_millis(400);
 const MAX_BURST: Duration = Duration::from_secs(3);
 const BURST_ANSWERS: u64 = 4;
@@ -26,67 +26,64 @@ const OPERATOR_DELAY: Duration = Duration::from_millis(1_200);
 /// Number of consecutive refused callbacks: too few for the subscriber to count as down.
 const REFUSED_CALLBACKS: usize = 4;
 
-#[derive(Clone, Debug)]
-enum FaultStep {
-    Calm,
-    Throttling { since: Duration },
+/// Injects the faults in order.
+#[derive(Debug, Default)]
+pub enum FaultSequence {
+    #[default]
+    NotBegun,
+    Throttling {
+        since: Duration,
+    },
     Throttled,
-    Failing { labels: Vec<LabelId>, since: Duration },
+    Failing {
+        labels: Vec<LabelId>,
+        since: Duration,
+    },
     PolledAgain,
     Refusing,
     Over,
 }
 
-/// Injects the faults in order.
-#[derive(Debug)]
-pub struct FaultSequence {
-    step: FaultStep,
-}
-
 impl FaultSequence {
-    pub fn new() -> Self {
-        Self { step: FaultStep::Calm }
-    }
-
     /// Starts the next fault if it is due, `passed` after the start of the parcels and after `refused` refused
     /// callbacks. Returns the line about a new fault.
     pub async fn step(
         &mut self,
-        stage: &DemoHandles,
+        handles: &DemoHandles,
         progress: &[LabelProgress],
         refused: usize,
         passed: Duration,
     ) -> Result<Option<String>, Failure> {
-        let share = passed.as_secs_f64() / stage.plan.travel.as_secs_f64();
-        let (step, line) = match &self.step {
-            FaultStep::Calm if share >= THROTTLED => {
-                stage.sandbox.set_faults(vec![InjectedFault::new(FaultKind::Fail(429), 1.0)]);
+        let share = passed.as_secs_f64() / handles.plan.travel.as_secs_f64();
+        let (step, line) = match &*self {
+            Self::NotBegun if share >= THROTTLED => {
+                handles.sandbox.set_faults(vec![InjectedFault::new(FaultKind::Fail(429), 1.0)]);
                 (
-                    FaultStep::Throttling { since: passed },
+                    Self::Throttling { since: passed },
                     "the API answers 429: the account waits for Retry-After".to_owned(),
                 )
             }
-            FaultStep::Throttling { since } => {
-                let answered = stage.sandbox.counters().answered(429);
+            Self::Throttling { since } => {
+                let answered = handles.sandbox.counters().answered(429);
                 let lasted = passed.saturating_sub(*since);
                 // At least one 429 is needed, so a pause between two polls extends the burst.
                 let seen = answered >= BURST_ANSWERS || (answered > 0 && lasted >= MIN_BURST);
                 if !seen && lasted < MAX_BURST {
                     return Ok(None);
                 }
-                stage.sandbox.set_faults(Vec::new());
-                (FaultStep::Throttled, format!("the API answers 200 again, after {answered} × 429"))
+                handles.sandbox.set_faults(Vec::new());
+                (Self::Throttled, format!("the API answers 200 again, after {answered} × 429"))
             }
-            FaultStep::Throttled if share >= FAILING => {
+            Self::Throttled if share >= FAILING => {
                 let labels = victims(progress);
                 for label in &labels {
                     let server_error = Answer::status(500).header("content-type", "text/plain");
-                    stage.sandbox.script_once(label.as_str(), server_error);
+                    handles.sandbox.script_once(label.as_str(), server_error);
                 }
                 let line = format!("the API answers 500 for {}", joined(&labels));
-                (FaultStep::Failing { labels, since: passed }, line)
+                (Self::Failing { labels, since: passed }, line)
             }
-            FaultStep::Failing { labels, since } => {
+            Self::Failing { labels, since } => {
                 let failed = |label: &LabelId| {
                     progress.iter().any(|now| now.label_id == label.as_str() && now.failures > 0)
                 };
@@ -94,30 +91,30 @@ impl FaultSequence {
                     return Ok(None);
                 }
                 for label in labels {
-                    let key = LabelKey { account: stage.account.clone(), id: label.clone() };
-                    stage.store.poll_now(&key, clock::now()).await?;
+                    let key = LabelKey { account: handles.account.clone(), id: label.clone() };
+                    handles.store.poll_now(&key, clock::now()).await?;
                 }
                 let ids: Vec<&str> = labels.iter().map(LabelId::as_str).collect();
                 let line = format!("operator command: trackpost labels poll {}", ids.join(" "));
-                (FaultStep::PolledAgain, line)
+                (Self::PolledAgain, line)
             }
-            FaultStep::PolledAgain if share >= REFUSING => {
-                stage.receiver.answer_next((0..REFUSED_CALLBACKS).map(|_| Answer::status(500)));
+            Self::PolledAgain if share >= REFUSING => {
+                handles.receiver.answer_next((0..REFUSED_CALLBACKS).map(|_| Answer::status(500)));
                 let line = "the receiver answers 500: trackpost retries the deliveries";
-                (FaultStep::Refusing, line.to_owned())
+                (Self::Refusing, line.to_owned())
             }
-            FaultStep::Refusing if refused >= REFUSED_CALLBACKS => {
-                (FaultStep::Over, format!("the receiver answers 200 again, after {refused} × 500"))
+            Self::Refusing if refused >= REFUSED_CALLBACKS => {
+                (Self::Over, format!("the receiver answers 200 again, after {refused} × 500"))
             }
             _ => return Ok(None),
         };
-        self.step = step;
+        *self = step;
         Ok(Some(line))
     }
 
     /// Whether all faults have begun. For the last one there may be too few callbacks left.
     pub fn is_over(&self) -> bool {
-        matches!(self.step, FaultStep::Refusing | FaultStep::Over)
+        matches!(self, Self::Refusing | Self::Over)
     }
 }
 

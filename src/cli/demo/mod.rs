@@ -43,10 +43,10 @@ const GRACE: Duration = Duration::from_secs(40);
 pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
     let watch = Stopwatch::start();
     let signals = Signals::new()?;
-    let (mut stage, servers) = start::start(what, signals).await?;
-    let mut screen = Screen::new(what.json, &stage.plan);
+    let (mut handles, servers) = start::start(what, signals).await?;
+    let mut screen = Screen::new(what.json, &handles.plan);
     if !what.json {
-        super::output::try_print(&(intro(&stage, what.seconds) + "\n"))?;
+        super::output::try_print(&(intro(&handles, what.seconds) + "\n"))?;
     }
     let (stop, stopped) = watch::channel(false);
     let mut sandbox = pin!(servers.sandbox.serve(pending()));
@@ -57,7 +57,7 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
     let played = tokio::select! {
         biased;
         () = interrupted => return Err(Failure::new("the demo was interrupted")),
-        played = play(&mut stage, &mut screen, watch, timeout) => played,
+        played = play(&mut handles, &mut screen, watch, timeout) => played,
         served = &mut sandbox => return Err(ended_unexpectedly("the sandbox", served.err())),
         served = &mut receiver => return Err(ended_unexpectedly("the receiver", served.err())),
         ran = &mut daemon => return match ran {
@@ -72,7 +72,7 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
         served = &mut sandbox => return Err(ended_unexpectedly("the sandbox", served.err())),
         served = &mut receiver => return Err(ended_unexpectedly("the receiver", served.err())),
     }
-    finish(stage, &mut screen, played?, watch, what.json)
+    finish(handles, &mut screen, played?, watch, what.json)
 }
 
 fn ended_unexpectedly(what: &str, error: Option<std::io::Error>) -> Failure {
@@ -80,9 +80,9 @@ fn ended_unexpectedly(what: &str, error: Option<std::io::Error>) -> Failure {
     Failure::new(format!("{what} ended unexpectedly{why}"))
 }
 
-fn intro(stage: &DemoHandles, seconds: u32) -> String {
-    let health = stage.health_url.as_deref().map(|url| format!("\nHealth: {url}")).unwrap_or_default();
-    let found = (0..stage.plan.parcels.len()).filter(|index| settings::is_discovered(*index)).count();
+fn intro(handles: &DemoHandles, seconds: u32) -> String {
+    let health = handles.health_url.as_deref().map(|url| format!("\nHealth: {url}")).unwrap_or_default();
+    let found = (0..handles.plan.parcels.len()).filter(|index| settings::is_discovered(*index)).count();
     let found = match found {
         0 => String::new(),
         found => format!(
@@ -93,39 +93,33 @@ fn intro(stage: &DemoHandles, seconds: u32) -> String {
         "trackpost polls {} parcels of a fake ShipStation at {}. Their journeys of several days take about {seconds} s.\
          {found}\n\
          It posts signed callbacks to two subscribers at {}; the receiver verifies every signature.{health}\n",
-        stage.plan.parcels.len(),
-        stage.sandbox_url,
-        stage.receiver_url,
+        handles.plan.parcels.len(),
+        handles.sandbox_url,
+        handles.receiver_url,
     )
 }
 
-/// Result of the run.
-struct DemoResult {
-    rows: Rows,
-    /// Description of the unfinished work at the timeout.
-    unfinished: Option<String>,
-}
-
-/// Runs until every parcel has arrived and every message is delivered, or until the timeout.
+/// Runs until every parcel has arrived and every message is delivered, or until the timeout. Returns the rows, and a
+/// description of the unfinished work at the timeout.
 async fn play(
-    stage: &mut DemoHandles,
+    handles: &mut DemoHandles,
     screen: &mut Screen,
     watch: Stopwatch,
     timeout: Duration,
-) -> Result<DemoResult, Failure> {
+) -> Result<(Rows, Option<String>), Failure> {
     let began = watch.elapsed();
-    let mut faults = FaultSequence::new();
+    let mut faults = FaultSequence::default();
     let unfinished = loop {
         clock::sleep(FRAME_INTERVAL).await;
         let passed = watch.elapsed();
-        let progress = stage.store.progress().await?;
-        let refused = stage.receiver.counts().refused;
-        if let Some(note) = faults.step(stage, &progress, refused, passed.saturating_sub(began)).await? {
+        let progress = handles.store.progress().await?;
+        let refused = handles.receiver.counts().refused;
+        if let Some(note) = faults.step(handles, &progress, refused, passed.saturating_sub(began)).await? {
             screen.note(passed, &note)?;
         }
-        let pending = stage.store.pending_deliveries().await?;
-        stage.receiver.with_accepted(|accepted| screen.draw(&stage.plan, accepted, passed))?;
-        match remaining(stage, &progress, pending) {
+        let pending = handles.store.pending_deliveries().await?;
+        handles.receiver.with_accepted(|accepted| screen.draw(&handles.plan, accepted, passed))?;
+        match remaining(handles, &progress, pending) {
             None if faults.is_over() => break None,
             remaining if passed >= timeout => {
                 break remaining.or(Some("some faults were not injected".to_owned()));
@@ -133,12 +127,12 @@ async fn play(
             _ => {}
         }
     };
-    Ok(DemoResult { rows: stage.rows().await?, unfinished })
+    Ok((handles.rows().await?, unfinished))
 }
 
 /// Describes the unfinished work.
-fn remaining(stage: &DemoHandles, progress: &[LabelProgress], pending: u64) -> Option<String> {
-    if progress.len() < stage.plan.parcels.len() || !stage.sandbox.all_ended() {
+fn remaining(handles: &DemoHandles, progress: &[LabelProgress], pending: u64) -> Option<String> {
+    if progress.len() < handles.plan.parcels.len() || !handles.sandbox.all_ended() {
         return Some("some parcels have not arrived".to_owned());
     }
     let on_the_way: Vec<&str> = progress
@@ -153,31 +147,30 @@ fn remaining(stage: &DemoHandles, progress: &[LabelProgress], pending: u64) -> O
 }
 
 fn finish(
-    mut stage: DemoHandles,
+    mut handles: DemoHandles,
     screen: &mut Screen,
-    played: DemoResult,
+    (rows, unfinished): (Rows, Option<String>),
     watch: Stopwatch,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let DemoResult { rows, unfinished } = played;
-    let found = stage.audit(&rows);
+    let found = handles.audit(&rows);
     let failure = unfinished
         .map(|what| format!("the demo did not finish in time: {what}"))
         .or_else(|| describe_violations(&found));
     if failure.is_some() {
-        stage.folder.keep();
+        handles.folder.keep();
     }
-    let summary = DemoSummary::new(&stage, &found, watch.elapsed().as_secs_f64(), failure);
+    let summary = DemoSummary::new(&handles, &found, watch.elapsed().as_secs_f64(), failure);
     if json {
         super::output::json_lines(&[&summary])?;
     } else {
         let end = if summary.failure.is_none() { "Every parcel has arrived.\n" } else { "" };
-        screen.print(&format!("\n{end}{}", summary.text(&stage, &found)))?;
+        screen.print(&format!("\n{end}{}", summary.text(&handles, &found)))?;
     }
     match summary.failure {
         None => Ok(ExitCode::SUCCESS),
         Some(failure) => {
-            let folder = stage.folder.path().display();
+            let folder = handles.folder.path().display();
             Err(Failure::new(failure).hint(format!("database and configuration were kept in {folder}")))
         }
     }

@@ -26,8 +26,8 @@ const DOTS: usize = 5;
 impl ParcelState {
     /// Returns the state after the newest event with a state.
     pub fn of(view: &LedgerLabel) -> Self {
-        let news = view.added_ids.iter().rev().filter_map(|id| view.events.get(id));
-        news.filter_map(Self::of_event).next().unwrap_or_default()
+        let events = view.added_ids.iter().rev().filter_map(|id| view.events.get(id));
+        events.filter_map(Self::of_event).next().unwrap_or_default()
     }
 
     /// Returns the state of a parcel after this carrier event.

@@ -102,8 +102,7 @@ impl Screen {
         let mut text = String::new();
         for (parcel, (printed, state)) in plan.parcels.iter().zip(&mut self.printed) {
             let Some(view) = accepted.label(EVERYTHING, parcel.label.as_str()) else { continue };
-            let news = view.added_ids.iter().skip(*printed).filter_map(|id| view.events.get(id));
-            for event in news {
+            for event in view.added_ids.iter().skip(*printed).filter_map(|id| view.events.get(id)) {
                 let Some(after) = ParcelState::of_event(event).filter(|after| after != state) else {
                     continue;
                 };

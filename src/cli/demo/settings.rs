@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use super::super::init::toml_string;
 use super::folder::LABELS;
 use super::plan::{DemoParcel, DemoPlan};
 
@@ -25,7 +26,7 @@ pub struct Addresses<'a> {
 
 pub fn config(plan: &DemoPlan, addresses: &Addresses<'_>) -> String {
     let Addresses { database, base_url, api_key, receiver, secret } = addresses;
-    let database = quoted(&database.display().to_string());
+    let database = toml_string(&database.display().to_string());
     let (interval, out) = (
         milliseconds_text(plan.interval),
         milliseconds_text((plan.interval / 2).max(Duration::from_millis(100))),
@@ -100,11 +101,6 @@ pub fn labels(parcels: &[DemoParcel]) -> String {
 /// Formats a duration in whole milliseconds.
 fn milliseconds_text(duration: Duration) -> String {
     format!("\"{}ms\"", duration.as_millis())
-}
-
-/// Formats a text for TOML; JSON's escapes are valid in TOML.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]

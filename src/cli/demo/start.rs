@@ -68,7 +68,7 @@ pub async fn start(what: &args::Demo, signals: Signals) -> Result<(DemoHandles, 
         handle.create_on(&parcel.label, parcel.journey, parcel.carrier);
     }
     let daemon = Daemon::start(path, environment, loaded, signals).await?;
-    let stage = DemoHandles {
+    let handles = DemoHandles {
         folder,
         account,
         store: daemon.store().clone(),
@@ -79,7 +79,7 @@ pub async fn start(what: &args::Demo, signals: Signals) -> Result<(DemoHandles, 
         health_url: daemon.http_addr().map(|addr| format!("http://{addr}/healthz")),
         plan,
     };
-    Ok((stage, Servers { sandbox, receiver, daemon }))
+    Ok((handles, Servers { sandbox, receiver, daemon }))
 }
 
 fn receiver(secret: &str) -> Result<ReceiverOptions, Failure> {

@@ -44,13 +44,13 @@ pub struct DemoSummary {
 }
 
 impl DemoSummary {
-    pub fn new(stage: &DemoHandles, found: &[Violation], seconds: f64, failure: Option<String>) -> Self {
-        let requests = stage.sandbox.counters();
-        let accepted = stage.receiver.accepted();
+    pub fn new(handles: &DemoHandles, found: &[Violation], seconds: f64, failure: Option<String>) -> Self {
+        let requests = handles.sandbox.counters();
+        let accepted = handles.receiver.accepted();
         let counts = accepted.counts();
         let of = |kind| found.iter().filter(|violation| violation.kind == kind).count();
         Self {
-            parcels: stage.plan.parcels.len(),
+            parcels: handles.plan.parcels.len(),
             polls: requests.requests,
             events: accepted.events_of(EVERYTHING),
             callbacks: counts.accepted,
@@ -58,8 +58,8 @@ impl DemoSummary {
             missed: of(ViolationKind::Missed),
             duplicated: of(ViolationKind::Duplicated) + of(ViolationKind::Rewritten),
             invented: of(ViolationKind::Invented),
-            database: stage.folder.file(DATABASE).display().to_string(),
-            kept: stage.folder.kept(),
+            database: handles.folder.file(DATABASE).display().to_string(),
+            kept: handles.folder.kept(),
             out_of_order: of(ViolationKind::Reordered),
             bad_signatures: counts.bad_signatures,
             answers: requests.by_status,
@@ -70,7 +70,7 @@ impl DemoSummary {
         }
     }
 
-    pub fn text(&self, stage: &DemoHandles, found: &[Violation]) -> String {
+    pub fn text(&self, handles: &DemoHandles, found: &[Violation]) -> String {
         let troubled: Vec<String> = self
             .answers
             .iter()
@@ -98,19 +98,19 @@ impl DemoSummary {
         row("invented", &self.invented, "  events or messages that the API or the database does not have");
         let _ = writeln!(text, "  database      {}{note}", self.database);
         text.push_str(&faults(found));
-        text.push_str(&next(stage, self.kept));
+        text.push_str(&next(handles, self.kept));
         text
     }
 }
 
-fn next(stage: &DemoHandles, kept: bool) -> String {
+fn next(handles: &DemoHandles, kept: bool) -> String {
     if !kept {
         return "\nNext steps\n  trackpost demo --keep demo      keeps the database and the configuration\n  \
              trackpost check --config FILE   checks your own configuration and prints a forecast\n  \
              trackpost run --config FILE     runs the daemon\n"
             .to_owned();
     }
-    let config = stage.folder.file(CONFIG);
+    let config = handles.folder.file(CONFIG);
     let config = config.display();
     format!(
         "\nNext steps\n  less {config}\n  trackpost check --config {config}\n  \

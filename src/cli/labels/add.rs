@@ -17,8 +17,8 @@ use super::Failure;
 use crate::cli::progress::{Progress, Unit};
 use crate::cli::{output, resolve};
 use crate::clock;
-use crate::config::{CheckedRow, Config, Fault, RowKind, RowSource, each_row};
-use crate::domain::label::{AccountName, LabelKey, Metadata, Registration, Source};
+use crate::config::{CheckedRow, Config, Fault, RowKind, each_row};
+use crate::domain::label::{AccountName, LabelKey, Metadata, Registration};
 use crate::store::Store;
 
 /// Rows of a transaction.
@@ -50,10 +50,7 @@ pub async fn run(
 ) -> Result<ExitCode, Failure> {
     let account = account.map(|name| resolve::account(config, name)).transpose()?;
     let accounts = config.account_names();
-    let stdin = match ids {
-        [only] => only == "-",
-        _ => false,
-    };
+    let stdin = matches!(ids, [only] if only == "-");
     if !stdin && ids.iter().any(|id| id == "-") {
         return Err(Failure::usage("- stands for stdin and cannot be mixed with ids"));
     }
@@ -64,16 +61,15 @@ pub async fn run(
         Counter { store, json, stdin, waiting: Vec::new(), rows: 0, rejected: 0, failed: None, progress };
     // Reading and writing block this thread; no other task runs.
     block_in_place(|| {
-        let place = RowSource { place: "-", source: Source::Cli };
         let mut each = |row| counter.take(row);
         if stdin {
             let (kind, reader) = RowKind::detect(std::io::stdin().lock())?;
             let mut each =
                 |row: CheckedRow| each(if kind == RowKind::Ids { without_header(row) } else { row });
-            each_row(kind, reader, &accounts, account.as_ref(), place, &mut each)
+            each_row(kind, reader, &accounts, account.as_ref(), &mut each)
                 .map_err(|fault| Failure::new(fault.to_string()))?;
         } else {
-            read_arguments(ids, &accounts, account.as_ref(), place, &mut each)?;
+            read_arguments(ids, &accounts, account.as_ref(), &mut each)?;
         }
         Ok::<_, Failure>(())
     })
@@ -101,12 +97,11 @@ fn read_arguments(
     ids: &[String],
     accounts: &[AccountName],
     account: Option<&AccountName>,
-    place: RowSource<'_>,
     each: &mut dyn FnMut(CheckedRow),
 ) -> Result<(), Failure> {
     for (row, id) in (1..).zip(ids) {
         let quoted = serde_json::to_string(id)?;
-        each_row(RowKind::JsonLines, quoted.as_bytes(), accounts, account, place, &mut |checked| {
+        each_row(RowKind::JsonLines, quoted.as_bytes(), accounts, account, &mut |checked| {
             let registration =
                 checked.registration.map_err(|fault| Fault { hint: hint(id).or(fault.hint), ..fault });
             each(CheckedRow { row, registration, ..checked });
@@ -226,32 +221,18 @@ fn outcome(key: &LabelKey, metadata: &Metadata, known: &mut KnownLabels) -> &'st
 }
 
 fn report(row: CheckedRow, known: &mut KnownLabels) -> RowReport {
-    let number = row.row;
-    match row.registration {
+    let (label_id, account, outcome, problem) = match row.registration {
         Ok(Registration { key, metadata, .. }) => {
             let outcome = outcome(&key, &metadata, known);
-            RowReport {
-                row: number,
-                label_id: Some(key.id.to_string()),
-                account: Some(key.account.to_string()),
-                ok: true,
-                outcome,
-                problem: None,
-            }
+            (Some(key.id.to_string()), Some(key.account.to_string()), outcome, None)
         }
         Err(fault) => {
             let value = fault.value.map(|value| format!("{value:?} ")).unwrap_or_default();
             let hint = fault.hint.map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
-            RowReport {
-                row: number,
-                label_id: row.written,
-                account: None,
-                ok: false,
-                outcome: REJECTED,
-                problem: Some(format!("{value}{}{hint}", fault.problem)),
-            }
+            (row.written, None, REJECTED, Some(format!("{value}{}{hint}", fault.problem)))
         }
-    }
+    };
+    RowReport { row: row.row, label_id, account, ok: problem.is_none(), outcome, problem }
 }
 
 fn line(report: &RowReport, numbered: bool) -> String {
@@ -272,11 +253,8 @@ mod tests {
         let mut known = known.collect();
         let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
         let mut shown_rows = Vec::new();
-        let place = RowSource { place: "-", source: Source::Cli };
-        read_arguments(&ids, &[main], None, place, &mut |row| {
-            shown_rows.push(line(&report(row, &mut known), true))
-        })
-        .unwrap();
+        read_arguments(&ids, &[main], None, &mut |row| shown_rows.push(line(&report(row, &mut known), true)))
+            .unwrap();
         shown_rows
     }
 

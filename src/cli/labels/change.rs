@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 
 use super::Failure;
-use crate::cli::output::{self, shown};
-use crate::cli::{note_if_no_daemon_runs, resolve};
+use crate::cli::args::LabelIds;
+use crate::cli::output::shown;
+use crate::cli::{note_if_no_daemon_runs, print_result, resolve};
 use crate::clock;
 use crate::config::Config;
 use crate::domain::label::LabelKey;
@@ -14,44 +15,43 @@ use crate::domain::polling::account_status::{AccountState, AccountStatus};
 use crate::store::Store;
 use crate::store::labels::Removal;
 
-pub async fn remove(
-    store: &Store,
-    config: &Config,
-    ids: &[String],
-    account: Option<&str>,
-) -> Result<ExitCode, Failure> {
-    each(ids, async |id| {
-        let (_, key) = resolve::label(store, config, id, account).await?;
-        match store.remove_by_hand(&key, clock::now()).await? {
+pub async fn remove(store: &Store, config: &Config, labels: &LabelIds) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    for id in &labels.ids {
+        print_result(remove_one(store, config, labels, id).await, &mut code);
+    }
+    Ok(code)
+}
+
+async fn remove_one(store: &Store, config: &Config, labels: &LabelIds, id: &str) -> Result<String, Failure> {
+    let (_, key) = resolve::label(store, config, id, labels.account.as_deref()).await?;
+    match store.remove_by_hand(&key, clock::now()).await? {
         Removal::Removed => Ok(format!("{id}: removed; its history stays")),
         Removal::StillConfigured => Err(Failure::new(format!(
             "{id} is in the configuration or in a label file, so it stays registered"
         ))
         .hint("remove it there; a running daemon reads changed label files by itself, and the configuration after trackpost reload")),
         Removal::Unknown => Err(Failure::new(format!("{id} is already removed"))),
-        }
-    })
-    .await
+    }
 }
 
-pub async fn poll(
-    store: &Store,
-    config: &Config,
-    ids: &[String],
-    account: Option<&str>,
-) -> Result<ExitCode, Failure> {
-    let code = each(ids, async |id| {
-        let (_, key) = resolve::label(store, config, id, account).await?;
-        let now = clock::now();
-        if !store.poll_now(&key, now).await? {
-            return Err(removed(id));
-        }
-        let waits = waits_for(&store.account_state(&key.account, now).await?, &key, now);
-        Ok(waits.map_or_else(|| format!("{id}: due now"), |waits| format!("{id}: queued: {waits}")))
-    });
-    let code = code.await;
+pub async fn poll(store: &Store, config: &Config, labels: &LabelIds) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    for id in &labels.ids {
+        print_result(poll_one(store, config, labels, id).await, &mut code);
+    }
     note_if_no_daemon_runs(store);
-    code
+    Ok(code)
+}
+
+async fn poll_one(store: &Store, config: &Config, labels: &LabelIds, id: &str) -> Result<String, Failure> {
+    let (_, key) = resolve::label(store, config, id, labels.account.as_deref()).await?;
+    let now = clock::now();
+    if !store.poll_now(&key, now).await? {
+        return Err(removed(id));
+    }
+    let waits = waits_for(&store.account_state(&key.account, now).await?, &key, now);
+    Ok(waits.map_or_else(|| format!("{id}: due now"), |waits| format!("{id}: queued: {waits}")))
 }
 
 pub(super) fn removed(id: &str) -> Failure {
@@ -68,22 +68,4 @@ pub(super) fn waits_for(account: &AccountState, key: &LabelKey, now: Timestamp) 
     }
     let until = account.throttled_until.filter(|until| *until > now)?;
     Some(format!("the API answered 429 for account {name}, which waits until {}", shown(Some(until))))
-}
-
-/// Changes one label after the other.
-async fn each(
-    ids: &[String],
-    change: impl AsyncFn(&str) -> Result<String, Failure>,
-) -> Result<ExitCode, Failure> {
-    let mut code = ExitCode::SUCCESS;
-    for id in ids {
-        match change(id).await {
-            Ok(text) => output::line(text),
-            Err(failure) => {
-                output::print_error(failure);
-                code = ExitCode::FAILURE;
-            }
-        }
-    }
-    Ok(code)
 }

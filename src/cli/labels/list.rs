@@ -1,19 +1,22 @@
 //! `labels list` and `labels show`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+
+use jiff::Timestamp;
 
 use super::Failure;
 use crate::cli::args::{LabelList, OfLabel};
-use crate::cli::outlook::Outlooks;
 use crate::cli::output::{self, instant, or_dash, shown};
 use crate::cli::resolve;
 use crate::cli::table::{self, Table};
 use crate::clock;
 use crate::config::{Config, duration};
 use crate::domain::label::AccountName;
-use crate::store::Store;
+use crate::domain::polling::outlook::Outlook;
 use crate::store::views::PAGE;
 use crate::store::views::labels::{LabelDetail, LabelFilter, LabelView};
+use crate::store::{Store, StoreError};
 
 const HEADING: [&str; 8] =
     ["LABEL", "ACCOUNT", "SOURCE", "STATE", "STATUS", "TRACKING NUMBER", "LAST CHANGE", "NEXT POLL"];
@@ -31,10 +34,10 @@ pub async fn list(store: &Store, config: &Config, what: &LabelList) -> Result<Ex
     }
     found.sort_unstable();
     let mut table = Table::new(HEADING, &["SOURCE", "ACCOUNT", "LAST CHANGE"]);
-    let outlooks = Outlooks::of(store, config, clock::now()).await?;
+    let outlooks = outlooks(store, config, clock::now()).await?;
     for rows in found.chunks(PAGE as usize) {
-        let page = store.label_views(rows).await?;
-        let page: Vec<_> = page.into_iter().map(|label| outlooks.with_expected_poll(label)).collect();
+        let mut page = store.label_views(rows).await?;
+        page.iter_mut().for_each(|label| set_expected_poll(label, &outlooks));
         if json {
             output::json_lines(&page)?;
         } else {
@@ -61,6 +64,28 @@ fn none(config: &Config, wanted: LabelFilter<'_>, json: bool) -> Result<(), Fail
     Ok(())
 }
 
+/// Returns the outlook of every configured account, by name.
+async fn outlooks(
+    store: &Store,
+    config: &Config,
+    now: Timestamp,
+) -> Result<BTreeMap<String, Outlook>, StoreError> {
+    let mut outlooks = BTreeMap::new();
+    for (name, account) in &config.accounts {
+        let (state, used) = (store.account_state(name, now).await?, store.quota_used(name, now).await?);
+        let outlook = Outlook::new(account.into(), used.demand, &used.share, used.this_month, &state, now);
+        outlooks.insert(name.to_string(), outlook);
+    }
+    Ok(outlooks)
+}
+
+/// Replaces the planned time of the next poll by the expected one: the quota of the account may delay it.
+fn set_expected_poll(label: &mut LabelView, outlooks: &BTreeMap<String, Outlook>) {
+    if let Some(outlook) = outlooks.get(&label.account) {
+        label.next_poll_at = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
+    }
+}
+
 fn row(label: &LabelView) -> [String; 8] {
     [
         label.label_id.clone(),
@@ -76,10 +101,10 @@ fn row(label: &LabelView) -> [String; 8] {
 
 pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<ExitCode, Failure> {
     let (label, key) = resolve::label_or_tracking(store, config, &what.id, what.account.as_deref()).await?;
-    let Some((view, detail)) = store.label_detail(label.row).await? else {
+    let Some((mut view, detail)) = store.label_detail(label.row).await? else {
         return Err(Failure::new(format!("{} was removed meanwhile", key.id)));
     };
-    let view = Outlooks::of(store, config, clock::now()).await?.with_expected_poll(view);
+    set_expected_poll(&mut view, &outlooks(store, config, clock::now()).await?);
     if what.listing.json {
         output::json_lines(&[view])?;
     } else {
@@ -88,14 +113,16 @@ pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
+/// The status code with its description; `None` if there is none.
+pub(super) fn status_in_words(view: &LabelView, detail: &LabelDetail) -> Option<String> {
+    let words = detail.poll_state.status_description.as_ref().map(|words| format!(" ({words})"));
+    view.status_code.as_ref().map(|code| format!("{code}{}", words.unwrap_or_default()))
+}
+
 fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<String>)> {
-    let in_a_row = |number: u32, since: Option<jiff::Timestamp>| {
+    let in_a_row = |number: u32, since: Option<Timestamp>| {
         (number > 0).then(|| format!("{number} in a row since {}", shown(since)))
     };
-    let status = view.status_code.as_deref().map(|code| match &detail.poll_state.status_description {
-        Some(words) => format!("{code} ({words})"),
-        None => code.to_owned(),
-    });
     let metadata = view.metadata.get();
     vec![
         ("label", Some(view.label_id.clone())),
@@ -104,7 +131,7 @@ fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<S
         ("source", Some(view.source.clone())),
         ("registered by", Some(detail.registered_by.join(", ")).filter(|names| !names.is_empty())),
         ("metadata", Some(metadata.to_owned()).filter(|_| metadata != "{}")),
-        ("status", status),
+        ("status", status_in_words(view, detail)),
         ("out for delivery", detail.poll_state.out_for_delivery.then(|| "yes".to_owned())),
         ("carrier", detail.poll_state.carrier_code.clone()),
         ("tracking number", view.tracking_number.clone()),

@@ -14,7 +14,7 @@ use super::{Failure, open_store, open_store_to_read};
 pub async fn run(path: &Path, what: Labels) -> Result<ExitCode, Failure> {
     let (loaded, store) = match what {
         Labels::List(_) | Labels::Show(_) => open_store_to_read(path).await?,
-        Labels::Add { .. } | Labels::Remove { .. } | Labels::Poll { .. } => open_store(path).await?,
+        Labels::Add { .. } | Labels::Remove(_) | Labels::Poll { .. } => open_store(path).await?,
     };
     let config = &loaded.config;
     match what {
@@ -23,12 +23,8 @@ pub async fn run(path: &Path, what: Labels) -> Result<ExitCode, Failure> {
         Labels::Add { ids, account, listing } => {
             add::run(&store, config, &ids, account.as_deref(), listing.json).await
         }
-        Labels::Remove { ids, account } => change::remove(&store, config, &ids, account.as_deref()).await,
-        Labels::Poll { ids, account, wait: false } => {
-            change::poll(&store, config, &ids, account.as_deref()).await
-        }
-        Labels::Poll { ids, account, wait: true } => {
-            wait::poll(&store, config, &ids, account.as_deref()).await
-        }
+        Labels::Remove(labels) => change::remove(&store, config, &labels).await,
+        Labels::Poll { labels, wait: false } => change::poll(&store, config, &labels).await,
+        Labels::Poll { labels, wait: true } => wait::poll(&store, config, &labels).await,
     }
 }

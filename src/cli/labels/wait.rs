@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use super::Failure;
 use super::change::{removed, waits_for};
-use crate::cli::{output, resolve};
+use super::list::status_in_words;
+use crate::cli::args::LabelIds;
+use crate::cli::{output, print_result, resolve};
 use crate::clock::{self, Stopwatch};
 use crate::config::Config;
 use crate::domain::label::LabelKey;
@@ -27,12 +29,7 @@ struct DueLabel<'a> {
     before: Option<Timestamp>,
 }
 
-pub async fn poll(
-    store: &Store,
-    config: &Config,
-    ids: &[String],
-    account: Option<&str>,
-) -> Result<ExitCode, Failure> {
+pub async fn poll(store: &Store, config: &Config, labels: &LabelIds) -> Result<ExitCode, Failure> {
     if lock::daemon_pid(store.path()).is_none() {
         return Err(Failure::new("no daemon runs on this database, so nothing is polled").hint(
             "start the daemon with trackpost run, or omit --wait: the label is polled when a daemon starts",
@@ -41,25 +38,18 @@ pub async fn poll(
     let mut code = ExitCode::SUCCESS;
     let mut due = Vec::new();
     // All of them are made due before the first wait.
-    for id in ids {
-        match make_due(store, config, id, account).await {
+    for id in &labels.ids {
+        match make_due(store, config, id, labels.account.as_deref()).await {
             Ok(label) => due.push(label),
-            Err(failure) => fail(failure, &mut code),
+            Err(failure) => print_result(Err(failure), &mut code),
         }
     }
     let watch = Stopwatch::start();
     for label in due {
-        match poll_result(store, &label, watch).await {
-            Ok(found) => output::line(format!("{}: {}", label.id, output::plain(&found))),
-            Err(failure) => fail(failure, &mut code),
-        }
+        let found = poll_result(store, &label, watch).await;
+        print_result(found.map(|found| format!("{}: {}", label.id, output::plain(&found))), &mut code);
     }
     Ok(code)
-}
-
-fn fail(failure: Failure, code: &mut ExitCode) {
-    output::print_error(failure);
-    *code = ExitCode::FAILURE;
 }
 
 async fn make_due<'a>(
@@ -98,11 +88,7 @@ async fn poll_result(store: &Store, label: &DueLabel<'_>, watch: Stopwatch) -> R
 
 /// Describes the last poll. Only polls that found changes or failed are recorded one by one.
 fn last_poll(view: &LabelView, detail: &LabelDetail) -> String {
-    let status = match (&view.status_code, &detail.poll_state.status_description) {
-        (Some(code), Some(words)) => format!("{code} ({words})"),
-        (Some(code), None) => code.clone(),
-        (None, _) => "none".to_owned(),
-    };
+    let status = status_in_words(view, detail).unwrap_or_else(|| "none".to_owned());
     let polled_at = view.last_polled_at.map(Timestamp::as_millisecond);
     let poll = detail.recent_polls.last().filter(|poll| Some(poll.at) == polled_at);
     let outcome = match poll {

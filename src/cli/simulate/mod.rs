@@ -12,7 +12,6 @@ use super::progress::{Progress, Unit};
 use super::{Failure, output};
 use crate::simulation::bound::Bound;
 use crate::simulation::{RunSettings, SimulatedJourney, generate, recorded, run_with as simulated};
-use policy::NamedCadence;
 use report::PolicyReport;
 
 /// Number of journeys to generate by default.
@@ -24,26 +23,23 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
         true => POLICIES.map(str::to_owned).to_vec(),
         false => what.policy.clone(),
     };
-    let policies = named.iter().map(|name| NamedCadence::by_name(name)).collect::<Result<Vec<_>, _>>()?;
+    let cadences = named.iter().map(|name| policy::cadence(name)).collect::<Result<Vec<_>, _>>()?;
     let journeys = journeys(what)?;
-    let mut reports = Vec::with_capacity(policies.len());
-    for policy in policies {
+    let mut reports = Vec::with_capacity(named.len());
+    for (name, cadence) in named.into_iter().zip(&cadences) {
         let settings = RunSettings {
-            cadence: &policy.cadence,
+            cadence,
             requests_per_minute: what.requests_per_minute,
             learn: true,
             seed: what.seed,
             most_polls: u64::MAX,
         };
-        let mut progress = Progress::new(
-            format!("simulate {}", policy.name),
-            Unit::Items("journeys"),
-            Some(journeys.len() as u64),
-        );
+        let mut progress =
+            Progress::new(format!("simulate {name}"), Unit::Items("journeys"), Some(journeys.len() as u64));
         let outcome = simulated(&journeys, settings, &mut |ended| progress.set(ended));
         drop(progress);
-        let bound = Bound::of(&journeys, policy.cadence.give_up_after);
-        let report = PolicyReport::of(policy.name, journeys.len(), outcome, bound);
+        let bound = Bound::of(&journeys, cadence.give_up_after);
+        let report = PolicyReport::of(name, journeys.len(), outcome, bound);
         if what.json {
             output::json_lines(std::slice::from_ref(&report))?;
         }

@@ -44,7 +44,7 @@ struct Bounds {
 impl PolicyReport {
     pub(super) fn of(policy: String, labels: usize, outcome: RunResult, bound: Bound) -> Self {
         let detected = outcome.delays.len();
-        let (mean, weighed_mean) = (bound.mean(outcome.polls), bound.weighed_mean(outcome.polls));
+        let (mean, weighed_mean) = (bound.all.mean(outcome.polls), bound.weighed.mean(outcome.polls));
         let sum = |delays: &[Duration]| delays.iter().sum::<Duration>().as_secs_f64();
         let extra = DELIVERY - 1.0;
         let weighed = (sum(&outcome.delays) + extra * sum(&outcome.delivered_delays))
@@ -65,7 +65,7 @@ impl PolicyReport {
             bound: Bounds {
                 mean: mean.map(round),
                 times: delay_seconds.mean.zip(mean).map(|(ours, least)| round(ours / least)),
-                delivered_mean: bound.delivered_mean(outcome.polls).map(round),
+                delivered_mean: bound.deliveries.mean(outcome.polls).map(round),
                 weighed_mean: weighed_mean.map(round),
                 weighed_times: weighed_mean
                     .filter(|_| weighed.is_finite())

@@ -23,14 +23,6 @@ use records::each_record;
 /// The longest row, in bytes, over all its lines. A longer row is a mistake.
 pub(super) const LONGEST: usize = 64 * 1024;
 
-/// Source of rows.
-#[derive(Clone, Copy, Debug)]
-pub struct RowSource<'a> {
-    /// The place in faults: the file, or `-`.
-    pub place: &'a str,
-    pub source: Source,
-}
-
 /// A checked row.
 #[derive(Debug)]
 pub struct CheckedRow {
@@ -41,25 +33,27 @@ pub struct CheckedRow {
     pub registration: Result<Registration, Fault>,
 }
 
-/// Passes every row of `reader` to `each`, in order. Rows without an account belong to `account`, if one is given. An
-/// error ends the reading.
+/// The place of standard input and of arguments in faults.
+const STDIN: &str = "-";
+
+/// Passes every row of `reader` (standard input or an argument) to `each`, in order. Rows without an account belong to
+/// `account`, if one is given. An error ends the reading.
 pub fn each_row(
     kind: RowKind,
     reader: impl BufRead,
     accounts: &[AccountName],
     account: Option<&AccountName>,
-    source: RowSource<'_>,
     each: &mut dyn FnMut(CheckedRow),
 ) -> Result<(), Fault> {
-    each_draft(kind, reader, source.place, &mut |row, draft| {
+    each_draft(kind, reader, STDIN, &mut |row, draft| {
         let draft = draft.map(|draft| UncheckedRow {
             account: draft.account.or_else(|| account.map(AccountName::to_string)),
             ..draft
         });
         let written = draft.as_ref().ok().map(|draft| draft.id.clone());
-        let registration = draft.and_then(|draft| check(accounts, draft, source.source));
-        let registration = registration
-            .map_err(|row_fault| RowPosition { place: source.place, list: None, row }.fault(row_fault));
+        let registration = draft
+            .and_then(|draft| check(accounts, draft, Source::Cli))
+            .map_err(|row_fault| RowPosition { place: STDIN, list: None, row }.fault(row_fault));
         each(CheckedRow { row, written, registration });
         ControlFlow::Continue(())
     })
@@ -115,11 +109,9 @@ mod tests {
 
     use super::*;
 
-    const STDIN: RowSource<'_> = RowSource { place: "-", source: Source::Cli };
-
     fn parsed(kind: RowKind, text: &[u8]) -> (Vec<Registration>, Vec<Fault>) {
         let (mut labels, mut faults) = (Vec::new(), Vec::new());
-        each_row(kind, text, &[AccountName::new("main")], None, STDIN, &mut |row| match row.registration {
+        each_row(kind, text, &[AccountName::new("main")], None, &mut |row| match row.registration {
             Ok(label) => labels.push(label),
             Err(fault) => faults.push(fault),
         })
@@ -191,8 +183,7 @@ mod tests {
             serde_json::json!({"order": " A ", "note": "b, c"})
         );
         assert!(parsed(RowKind::Csv, b"").0.is_empty());
-        let twice =
-            each_row(RowKind::Csv, &b"label_id,a,a\n"[..], &[], None, STDIN, &mut |_| {}).unwrap_err();
+        let twice = each_row(RowKind::Csv, &b"label_id,a,a\n"[..], &[], None, &mut |_| {}).unwrap_err();
         assert!(twice.to_string().starts_with("-: has the column \"a\" twice (hint: "), "{twice}");
     }
 }

@@ -70,10 +70,9 @@ impl Header {
     fn draft<R: BufRead>(&self, records: &Records<R>) -> Result<UncheckedRow, RowFault> {
         if records.count != self.columns.len() {
             let (has, needs) = (records.count, self.columns.len());
-            let hint = "put a value that contains a comma in quotes".to_owned();
             let cells = if has == 1 { "cell" } else { "cells" };
-            let row_fault = RowFault::new(format!("has {has} {cells}, but the header has {needs}"));
-            return Err(RowFault { hint: Some(hint), ..row_fault });
+            return Err(RowFault::new(format!("has {has} {cells}, but the header has {needs}"))
+                .hint("put a value that contains a comma in quotes"));
         }
         let mut draft = UncheckedRow::default();
         for (at, (name, cell)) in self.columns.iter().zip(records.cells()).enumerate() {
@@ -227,8 +226,7 @@ impl<R: BufRead> Records<R> {
             (_, taken) => format!("opens a quote that includes the next {taken} rows"),
         };
         self.lines.give_back(further.into_iter());
-        let hint = "a quote within a value is written twice, in quotes: \"6\"\" box\"".to_owned();
-        RowFault { hint: Some(hint), ..RowFault::new(problem) }
+        RowFault::new(problem).hint("a quote within a value is written twice, in quotes: \"6\"\" box\"")
     }
 }
 

@@ -7,6 +7,8 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
 
+use crate::domain::named_enum::named_enum;
+
 /// Metadata addresses of clouds: AWS (also ECS and EKS), Azure, Google, Alibaba, Oracle, Scaleway.
 const METADATA: [IpAddr; 11] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
@@ -22,28 +24,16 @@ const METADATA: [IpAddr; 11] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
 ];
 
-/// Rule that refuses an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressRule {
-    LinkLocal,
-    Metadata,
-    Unspecified,
-    Multicast,
-    Broadcast,
-    /// Plain `http` to a public address without `allow_insecure`.
-    PlainHttp,
-}
-
-impl AddressRule {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::LinkLocal => "link-local",
-            Self::Metadata => "cloud-metadata",
-            Self::Unspecified => "unspecified",
-            Self::Multicast => "multicast",
-            Self::Broadcast => "broadcast",
-            Self::PlainHttp => "plain-http",
-        }
+named_enum! {
+    /// Rule that refuses an address.
+    pub enum AddressRule {
+        LinkLocal = "link-local",
+        Metadata = "cloud-metadata",
+        Unspecified = "unspecified",
+        Multicast = "multicast",
+        Broadcast = "broadcast",
+        /// Plain `http` to a public address without `allow_insecure`.
+        PlainHttp = "plain-http",
     }
 }
 

@@ -8,30 +8,21 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::domain::delivery::outcome::LONGEST_RETRY_AFTER;
+use crate::domain::named_enum::named_enum;
 
-/// Stage of an attempt in progress, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Stage {
-    Resolving,
-    Connecting,
-    Handshaking,
-    /// Sent, waiting for the status.
-    Waiting,
+named_enum! {
+    /// Stage of an attempt in progress, in order.
+    #[repr(u8)]
+    pub enum Stage {
+        Resolving = "resolving",
+        Connecting = "connecting",
+        Handshaking = "handshaking",
+        /// Sent, waiting for the status.
+        Waiting = "waiting",
+    }
 }
 
 impl Stage {
-    pub const ALL: [Self; 4] = [Self::Resolving, Self::Connecting, Self::Handshaking, Self::Waiting];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Resolving => "resolving",
-            Self::Connecting => "connecting",
-            Self::Handshaking => "handshaking",
-            Self::Waiting => "waiting",
-        }
-    }
-
     /// Whether there is a connection to send over.
     pub fn is_connected(self) -> bool {
         self == Self::Waiting

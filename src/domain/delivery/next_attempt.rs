@@ -7,24 +7,14 @@ use jiff::Timestamp;
 
 use crate::domain::delivery::health::{Health, HealthReason, HealthState};
 use crate::domain::delivery::outcome::{Due, DueReason};
+use crate::domain::named_enum::named_enum;
 
-/// State of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryState {
-    Pending,
-    Delivered,
-    Dead,
-}
-
-impl DeliveryState {
-    /// Parses the name in the database.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "pending" => Some(Self::Pending),
-            "delivered" => Some(Self::Delivered),
-            "dead" => Some(Self::Dead),
-            _ => None,
-        }
+named_enum! {
+    /// State of a delivery.
+    pub enum DeliveryState {
+        Pending = "pending",
+        Delivered = "delivered",
+        Dead = "dead",
     }
 }
 

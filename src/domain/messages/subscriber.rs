@@ -12,6 +12,7 @@ use crate::domain::label::AccountName;
 use crate::domain::messages::signature::SigningSecret;
 use crate::domain::messages::signature::hmac_header::HmacHeader;
 use crate::domain::messages::signature::rsa::RsaKey;
+use crate::domain::named_enum::named_enum;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 
@@ -36,31 +37,16 @@ impl fmt::Display for SubscriberName {
     }
 }
 
-/// Format of a callback's body (contract 6.1 to 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// ShipStation's `TRACK_EVENT_V2` envelope, at most one per poll.
-    Shipstation,
-    /// ShipEngine's classic `API_TRACK` envelope, at most one per poll.
-    Shipengine,
-    /// One callback per message.
-    Standard,
-}
-
-impl Format {
-    pub const ALL: [Self; 3] = [Self::Shipstation, Self::Shipengine, Self::Standard];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Shipstation => "shipstation",
-            Self::Shipengine => "shipengine",
-            Self::Standard => "standard",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.as_str() == text)
+named_enum! {
+    /// Format of a callback's body (contract 6.1 to 6.3).
+    #[derive(Deserialize)]
+    pub enum Format {
+        /// ShipStation's `TRACK_EVENT_V2` envelope, at most one per poll.
+        Shipstation = "shipstation",
+        /// ShipEngine's classic `API_TRACK` envelope, at most one per poll.
+        Shipengine = "shipengine",
+        /// One callback per message.
+        Standard = "standard",
     }
 }
 

@@ -13,37 +13,22 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::label::LabelState;
+use crate::domain::named_enum::named_enum;
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::tracking::TrackingEvent;
 use crate::domain::tracking::history::MessageEvent;
 
-/// Kind of measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FreshnessKind {
-    /// Per new event: the time since the last good poll, which did not have it.
-    Own,
-    /// Per new event: the time since it happened, by its own time.
-    Seen,
-    /// Per new event without a plausible time.
-    Unclear,
-    /// Per poll that was later than planned by more than the first of [`BOUNDS`]: the delay.
-    Behind,
-}
-
-impl FreshnessKind {
-    pub const ALL: [Self; 4] = [Self::Own, Self::Seen, Self::Unclear, Self::Behind];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Own => "own",
-            Self::Seen => "seen",
-            Self::Unclear => "unclear",
-            Self::Behind => "behind",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+named_enum! {
+    /// Kind of measurement.
+    pub enum FreshnessKind {
+        /// Per new event: the time since the last good poll, which did not have it.
+        Own = "own",
+        /// Per new event: the time since it happened, by its own time.
+        Seen = "seen",
+        /// Per new event without a plausible time.
+        Unclear = "unclear",
+        /// Per poll that was later than planned by more than the first of [`BOUNDS`]: the delay.
+        Behind = "behind",
     }
 }
 

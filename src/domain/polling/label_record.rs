@@ -6,9 +6,7 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
 use super::cadence::{self, Situation};
-use super::pace::Pace;
 use super::reason::PollReason;
-use super::schedule::{LabelTexts, ScheduleInput};
 use crate::domain::digest::Digest;
 use crate::domain::label::{LabelKey, LabelState, Metadata};
 use crate::domain::messages::body::LabelFields;
@@ -20,7 +18,7 @@ use crate::domain::tracking::StatusCode;
 const SETTLED_AFTER: SignedDuration = SignedDuration::from_hours(72);
 
 /// The part of a label that a poll can change.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PollState {
     pub state: LabelState,
     pub first_answer_at: Option<Timestamp>,
@@ -77,37 +75,7 @@ impl PollState {
 
     /// Returns the state of a label that was never polled.
     pub fn new(now: Timestamp) -> Self {
-        Self {
-            state: LabelState::Active,
-            first_answer_at: None,
-            last_answer_at: None,
-            last_changed_at: None,
-            finished_at: None,
-            next_poll_at: Some(now),
-            reason: None,
-            wait: None,
-            pace: None,
-            unchanged: 0,
-            failures: 0,
-            failing_since: None,
-            refusals: 0,
-            refused_since: None,
-            tracking_number: None,
-            carrier_code: None,
-            status_code: None,
-            status_description: None,
-            status_detail_code: None,
-            estimate: None,
-            out_for_delivery: false,
-            utc_offset_minutes: None,
-            answer_digest: None,
-            missing_events: 0,
-            last_seq: 0,
-            newest_scan_at: None,
-            delivered_beneath_at: None,
-            stalled_told: false,
-            late_told: false,
-        }
+        Self { next_poll_at: Some(now), ..Self::default() }
     }
 
     pub fn status(&self) -> Option<StatusCode> {
@@ -204,41 +172,6 @@ impl LabelRecord {
                 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
         self.metadata.get("service").and_then(|service| service.as_str()).filter(is_code)
-    }
-
-    /// The texts of the label for the schedule.
-    pub fn texts(&self) -> LabelTexts<'_> {
-        LabelTexts {
-            id: &self.key.id,
-            carrier: self.poll_state.carrier_code.as_deref(),
-            service: self.service(),
-        }
-    }
-
-    /// Converts the label for the schedule. `alert_at`: when an alert may be due next.
-    pub fn schedule_input(&self, alert_at: Option<Timestamp>) -> ScheduleInput {
-        let poll_state = &self.poll_state;
-        let situation = poll_state.situation(&self.key, self.registered_at, false);
-        ScheduleInput {
-            row: self.row,
-            version: self.version,
-            state: poll_state.state,
-            due_at: poll_state.next_poll_at,
-            wait_ms: poll_state.wait.and_then(|wait| i64::try_from(wait.as_millis()).ok()),
-            pace: poll_state.pace.map_or(Pace::NONE, Pace::of),
-            unchanged: poll_state.unchanged,
-            answered_at: poll_state.last_answer_at,
-            quiet_since: poll_state.last_changed_at.unwrap_or(self.registered_at),
-            alert_at,
-            status: situation.status,
-            out_for_delivery: situation.out_for_delivery,
-            estimate: situation.estimate,
-            utc_offset: situation.utc_offset,
-            digest: poll_state.answer_digest,
-            failing: poll_state.failures > 0,
-            refused: poll_state.refusals > 0,
-            missing_events: poll_state.missing_events > 0,
-        }
     }
 
     /// Returns the fields of the label for messages. `poll_state`: the state after the poll.

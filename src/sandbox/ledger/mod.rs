@@ -18,36 +18,25 @@ use facts::{events, facts, fingerprint};
 pub use served::Served;
 use served::ServedLabel;
 
-/// Kind of a violation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ViolationKind {
-    /// An event or a message that was served or recorded did not reach a subscriber.
-    Missed,
-    /// One message under two ids, or one event delivered twice.
-    Duplicated,
-    /// One message id with two bodies.
-    Rewritten,
-    /// Delivered, but never served or never recorded.
-    Invented,
-    /// A lower `seq` after a higher one, or a status after the last one.
-    Reordered,
-    /// More requests in 60 s than the account's quota.
-    OverQuota,
-    /// A callback without a valid signature.
-    Unsigned,
-}
+use crate::domain::named_enum::named_enum;
 
-impl ViolationKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Missed => "missed",
-            Self::Duplicated => "duplicated",
-            Self::Rewritten => "rewritten",
-            Self::Invented => "invented",
-            Self::Reordered => "out of order",
-            Self::OverQuota => "over quota",
-            Self::Unsigned => "badly signed",
-        }
+named_enum! {
+    /// Kind of a violation.
+    pub enum ViolationKind {
+        /// An event or a message that was served or recorded did not reach a subscriber.
+        Missed = "missed",
+        /// One message under two ids, or one event delivered twice.
+        Duplicated = "duplicated",
+        /// One message id with two bodies.
+        Rewritten = "rewritten",
+        /// Delivered, but never served or never recorded.
+        Invented = "invented",
+        /// A lower `seq` after a higher one, or a status after the last one.
+        Reordered = "out of order",
+        /// More requests in 60 s than the account's quota.
+        OverQuota = "over quota",
+        /// A callback without a valid signature.
+        Unsigned = "badly signed",
     }
 }
 

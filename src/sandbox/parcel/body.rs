@@ -24,13 +24,9 @@ impl Parcel {
         let taken_over = shown.iter().find(|line| line.scan == Scan::PickedUp);
         let delivered = shown.iter().find(|line| line.scan == Scan::Delivered);
         TrackingBody {
-            tracking_number: self.tracking_number.clone(),
-            tracking_url: carrier.tracking_url(&self.tracking_number),
             status_code: status.as_str(),
             status_detail_code: detail.map(|(code, _)| code),
             status_detail_description: detail.map(|(_, text)| text),
-            carrier_code: carrier.code(),
-            carrier_id: carrier.number(),
             carrier_detail_code: words.carrier_detail_code,
             // UPS reports "Accepted" for a label that is not yet in its system.
             status_description: match (carrier, newest.scan) {
@@ -42,8 +38,8 @@ impl Parcel {
             ship_date: taken_over.map(|line| carrier.ship_date(self.at(line))),
             estimated_delivery_date: self.estimate(elapsed, taken_over.is_some(), newest.scan),
             actual_delivery_date: delivered.map(|line| carrier.actual_delivery_date(self.at(line))),
-            exception_description: None,
             events: shown.into_iter().map(|line| self.event(line)).collect(),
+            ..self.blank()
         }
     }
 

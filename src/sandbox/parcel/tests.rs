@@ -142,7 +142,7 @@ fn labels_and_seeds_differ() {
         (0..500).map(|n| Parcel::new(&label(n), 1, start()).tracking_number).collect();
     assert_eq!(numbers.len(), 500);
     let journeys: BTreeSet<&str> =
-        (0..500).map(|n| Parcel::new(&label(n), 1, start()).journey.name()).collect();
+        (0..500).map(|n| Parcel::new(&label(n), 1, start()).journey.as_str()).collect();
     assert_eq!(journeys.len(), JourneyKind::ALL.len());
     assert_ne!(
         Parcel::new(&label(1), 1, start()).tracking_number,

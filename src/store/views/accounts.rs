@@ -17,7 +17,7 @@ use crate::store::{Store, StoreError};
 #[derive(Clone, Debug, Serialize)]
 pub struct AccountView {
     pub name: String,
-    #[serde(rename = "state", serialize_with = "status")]
+    #[serde(rename = "state")]
     pub status: AccountStatus,
     pub detail: Option<String>,
     pub requests_last_minute: u64,
@@ -39,10 +39,6 @@ pub struct AccountView {
     pub first_polls_take: Option<Duration>,
     #[serde(serialize_with = "serialize_instant_or_null")]
     pub throttled_until: Option<Timestamp>,
-}
-
-fn status<S: Serializer>(status: &AccountStatus, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(status.as_str())
 }
 
 fn seconds<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {

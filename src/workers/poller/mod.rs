@@ -285,7 +285,7 @@ impl Poller {
     /// Adds the label to the schedule, replaces it there, or removes it, by its row in the database.
     fn put(&mut self, label: &LabelRecord, now: Timestamp) {
         let alert_at = self.alerts.due_at(&label.poll_state, label);
-        if !self.schedule.put(&label.schedule_input(alert_at), label.texts(), now) {
+        if !self.schedule.put(label, alert_at, now) {
             tracing::error!(label_id = %label.key.id, "an account can hold {MAX_LABELS} labels: the label is not polled");
         }
     }

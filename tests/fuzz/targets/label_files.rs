@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 
-use trackpost::config::{RowKind, RowSource, each_row};
-use trackpost::domain::label::{AccountName, Source};
+use trackpost::config::{RowKind, each_row};
+use trackpost::domain::label::AccountName;
 
 pub fn seeds() -> Vec<Vec<u8>> {
     let texts = [
@@ -36,9 +36,8 @@ pub fn check(input: &[u8]) {
 
 /// Returns a line for each row, and the fault of the whole source.
 fn read(kind: RowKind, reader: impl BufRead) -> Vec<String> {
-    let source = RowSource { place: "-", source: Source::Cli };
     let (mut lines, mut last) = (Vec::new(), 0);
-    let read = each_row(kind, reader, &[AccountName::new("main")], None, source, &mut |row| {
+    let read = each_row(kind, reader, &[AccountName::new("main")], None, &mut |row| {
         assert!(row.row > last, "row {} after row {last}", row.row);
         last = row.row;
         if let Err(fault) = &row.registration {

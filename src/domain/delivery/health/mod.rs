@@ -17,62 +17,33 @@ use crate::domain::delivery::outcome as delivery;
 use crate::domain::delivery::outcome::{
     Attempt, AttemptDecision, LONGEST_RETRY_AFTER, Outcome, RetryProgress, SLOWEST_PROBE,
 };
+use crate::domain::named_enum::named_enum;
 use crate::domain::time::{SHORTAGE_PAUSE, after, later};
 
 pub use change::HealthChange;
 
-/// State of a subscriber.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum HealthState {
-    #[default]
-    Ok,
-    Failing,
-    Paused,
-}
-
-impl HealthState {
-    pub const ALL: [Self; 3] = [Self::Ok, Self::Failing, Self::Paused];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failing => "failing",
-            Self::Paused => "paused",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text)
+named_enum! {
+    /// State of a subscriber.
+    #[derive(Default)]
+    pub enum HealthState {
+        #[default]
+        Ok = "ok",
+        Failing = "failing",
+        Paused = "paused",
     }
 }
 
-/// Reason for a state other than ok.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HealthReason {
-    /// No connection: unknown name, refused address or connection, TLS, connect time-out.
-    NoConnection,
-    /// Too many failures in a row, over several messages.
-    Failures,
-    /// 410 twice, ten minutes apart.
-    Gone,
-    /// Paused by hand.
-    ByHand,
-}
-
-impl HealthReason {
-    pub const ALL: [Self; 4] = [Self::NoConnection, Self::Failures, Self::Gone, Self::ByHand];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoConnection => "no_connection",
-            Self::Failures => "failures",
-            Self::Gone => "gone",
-            Self::ByHand => "asked",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+named_enum! {
+    /// Reason for a state other than ok.
+    pub enum HealthReason {
+        /// No connection: unknown name, refused address or connection, TLS, connect time-out.
+        NoConnection = "no_connection",
+        /// Too many failures in a row, over several messages.
+        Failures = "failures",
+        /// 410 twice, ten minutes apart.
+        Gone = "gone",
+        /// Paused by hand.
+        ByHand = "asked",
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::messages::MessageType;
+use crate::domain::named_enum::named_enum;
 use crate::domain::time::{SHORTAGE_PAUSE, after, later, signed};
 use crate::domain::tracking::reading::Reading;
 
@@ -53,39 +54,27 @@ impl Reading {
     }
 }
 
-/// Status of an account with the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccountStatus {
-    Ok,
-    Unauthorized,
-    Misconfigured,
-    /// Every label fails: the API or the own network is down.
-    Down,
+named_enum! {
+    /// Status of an account with the API.
+    #[derive(Default)]
+    pub enum AccountStatus {
+        #[default]
+        Ok = "ok",
+        Unauthorized = "unauthorized",
+        Misconfigured = "misconfigured",
+        /// Every label fails: the API or the network of this machine is down.
+        Down = "down",
+    }
 }
 
 impl AccountStatus {
-    pub const ALL: [Self; 4] = [Self::Ok, Self::Unauthorized, Self::Misconfigured, Self::Down];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Unauthorized => "unauthorized",
-            Self::Misconfigured => "misconfigured",
-            Self::Down => "down",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text)
-    }
-
     fn is_refused(self) -> bool {
         matches!(self, Self::Unauthorized | Self::Misconfigured)
     }
 }
 
 /// Status of an account with its details.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AccountState {
     pub status: AccountStatus,
     pub since: Timestamp,
@@ -153,21 +142,7 @@ pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 impl AccountState {
     pub fn new(now: Timestamp) -> Self {
-        Self {
-            status: AccountStatus::Ok,
-            since: now,
-            probes: 0,
-            probe_at: None,
-            throttled_until: None,
-            detail: None,
-            streak: BTreeSet::new(),
-            failures_in_a_row: 0,
-            last_good_at: None,
-            refusal: None,
-            refused: BTreeSet::new(),
-            status_changed_by: None,
-            paused_until: None,
-        }
+        Self { since: now, ..Self::default() }
     }
 
     /// Returns when a request may be sent; `None`: now.
@@ -293,16 +268,16 @@ impl AccountState {
         probe: bool,
         now: Timestamp,
     ) -> Option<AccountChange> {
-        let fell_so = self.status == AccountStatus::Unauthorized
+        let is_the_same = self.status == AccountStatus::Unauthorized
             && self.detail.as_deref().is_some_and(|reason| reason.ends_with(detail));
         if self.refusal.as_deref() != Some(detail) {
             self.refusal = Some(detail.to_owned());
             self.refused.clear();
         }
         self.refused.extend(label);
-        if fell_so || self.refused.len() >= REFUSED_LABELS {
+        if is_the_same || self.refused.len() >= REFUSED_LABELS {
             self.status_changed_by = label.or(self.status_changed_by);
-            let detail = format!("label after label is refused alike: {detail}");
+            let detail = format!("several labels in a row got the same refusal: {detail}");
             return self.fail(AccountStatus::Unauthorized, &detail, probe, now);
         }
         self.record_good_answer(now)

@@ -68,7 +68,7 @@ pub struct Row {
     pub learn: bool,
 }
 
-/// A span of the day: `start` included, `end` excluded.
+/// A span within one day: `start` included, `end` excluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hours {
     pub start: Time,
@@ -265,13 +265,7 @@ impl Suggestion {
 
 impl Hours {
     pub fn contain(self, time: Time) -> bool {
-        if self.end == Time::midnight() {
-            time >= self.start
-        } else if self.start <= self.end {
-            time >= self.start && time < self.end
-        } else {
-            time >= self.start || time < self.end
-        }
+        time >= self.start && (time < self.end || self.end == Time::midnight())
     }
 }
 

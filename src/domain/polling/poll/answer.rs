@@ -48,7 +48,7 @@ pub(super) fn plan_answer(
     if !changed.added.is_empty() {
         let is_new = |place| changed.added.iter().any(|event| event.index == Some(place));
         let scan = newest_scan(&tracking.events, is_new, after.utc_offset(), now);
-        // Like all instants of the label, it is moved by the gaps for this poll and stored as it is.
+        // For this poll the instant is moved by the gaps, as all instants of the label are. It is stored unmoved.
         let moved = scan.map(|at| context.gaps.moved(at, now)).max(after.newest_scan_at);
         if moved != after.newest_scan_at {
             (after.newest_scan_at, after.stalled_told, new_scan) = (moved, false, scan);

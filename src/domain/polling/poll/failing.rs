@@ -7,10 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::{PollContext, PollPlan, PollReason, append_message, empty_plan};
 use crate::domain::label::LabelState;
 use crate::domain::messages::change::Change;
-use crate::domain::polling::account_status::backoff;
+use crate::domain::polling::account_status::{DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER, backoff};
 use crate::domain::polling::cadence::JITTER;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::time::{self as span, SHORTAGE_PAUSE, millis, whole_ms};
+use crate::domain::tracking::reading::Reading;
 
 /// Number of refusals in a row after which a label is unavailable, if [`REFUSED_FOR`] has passed too.
 const REFUSALS: u32 = 5;
@@ -82,8 +83,43 @@ pub(super) fn plan_failure(
     plan
 }
 
+/// Plans an answer of a carrier that limits requests: its labels wait, other labels of the account are polled, and no
+/// failure is counted. If the answer names the carrier of the label, the label stays due and waits for the carrier.
+/// Otherwise it waits by itself.
+pub(super) fn plan_carrier_limit(
+    label: &LabelRecord,
+    carrier: Option<&str>,
+    retry_after: Option<Duration>,
+    now: Timestamp,
+) -> PollPlan {
+    let mut plan = empty_plan(label);
+    let own = label.poll_state.carrier_code.as_deref();
+    if own.is_none() || (carrier.is_some() && carrier != own) {
+        let wait = carrier_wait(retry_after);
+        let reason = PollReason::CarrierThrottled { interval_ms: millis(wait) };
+        retry(label, &mut plan.poll_state, wait, reason, now, 0.0);
+    }
+    plan
+}
+
+/// Returns the carrier that limits requests and the end of its wait.
+pub fn throttled_carrier(
+    reading: &Reading,
+    label: &LabelRecord,
+    now: Timestamp,
+) -> Option<(String, Timestamp)> {
+    let Reading::CarrierThrottled { carrier, retry_after } = reading else { return None };
+    let carrier = carrier.as_ref().or(label.poll_state.carrier_code.as_ref())?.clone();
+    let until = now.saturating_add(SignedDuration::try_from(carrier_wait(*retry_after)).ok()?);
+    Some((carrier, until.unwrap_or(Timestamp::MAX)))
+}
+
+fn carrier_wait(retry_after: Option<Duration>) -> Duration {
+    retry_after.unwrap_or(DEFAULT_RETRY_AFTER).clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER)
+}
+
 /// Plans the next poll after `wait`. A label that is not active was polled by hand and goes back to its state.
-pub(super) fn retry(
+fn retry(
     label: &LabelRecord,
     after: &mut PollState,
     wait: Duration,

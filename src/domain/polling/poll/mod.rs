@@ -4,7 +4,6 @@
 //! the account. The store writes it in one transaction.
 
 mod answer;
-mod carrier_limit;
 mod diff;
 mod failing;
 pub mod gaps;
@@ -34,7 +33,7 @@ use crate::domain::tracking::history::EventWrites;
 use crate::domain::tracking::matching::KnownEvent;
 use crate::domain::tracking::reading::Reading;
 
-pub use carrier_limit::throttled_carrier;
+pub use failing::throttled_carrier;
 
 /// Whether a label's first answer makes messages or is only recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -115,7 +114,7 @@ pub fn plan(
         Reading::OurFault { .. } => failing::plan_shortage(label, now, jitter),
         Reading::Unauthorized { .. } => failing::move_behind_others(label, now),
         Reading::CarrierThrottled { carrier, retry_after } => {
-            carrier_limit::plan(label, carrier.as_deref(), *retry_after, now)
+            failing::plan_carrier_limit(label, carrier.as_deref(), *retry_after, now)
         }
         // It concerns the account. The label stays due until the account may be polled.
         Reading::WrongEndpoint { .. } | Reading::Throttled { .. } => empty_plan(label),

@@ -1,6 +1,6 @@
 //! The rate limiter of an account: quota, monthly budget, adaptive limit and account status.
 //!
-//! They are one value under one lock, so that two workers cannot take the last permit. Each part decides for itself;
+//! All four are one value under one lock, so that two workers cannot take the last permit. Each part decides for itself;
 //! this module combines their answers.
 
 use std::ops::Range;

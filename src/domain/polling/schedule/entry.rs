@@ -7,41 +7,9 @@ use jiff::tz::Offset;
 use crate::domain::digest::Digest;
 use crate::domain::label::LabelState;
 use crate::domain::polling::cadence::Situation;
+use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::pace::Pace;
 use crate::domain::tracking::StatusCode;
-
-/// Input of the schedule about a label.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScheduleInput {
-    /// The store's key of the row.
-    pub row: i64,
-    /// Version of the registry's last change; see [`crate::store::labels`].
-    pub version: i64,
-    pub state: LabelState,
-    /// When the next poll is due; `None`: never, so the label leaves the schedule.
-    pub due_at: Option<Timestamp>,
-    /// The whole wait planned before `due_at`; `None` if the label is due without a wait.
-    pub wait_ms: Option<i64>,
-    pub pace: Pace,
-    pub unchanged: u32,
-    /// Time of the last good answer.
-    pub answered_at: Option<Timestamp>,
-    pub quiet_since: Timestamp,
-    /// When the next alert (stalled, late) may be due.
-    pub alert_at: Option<Timestamp>,
-    pub status: Option<StatusCode>,
-    pub out_for_delivery: bool,
-    pub estimate: Option<Date>,
-    pub utc_offset: Offset,
-    /// Digest of the last good answer.
-    pub digest: Option<Digest>,
-    /// Whether the last poll failed.
-    pub failing: bool,
-    /// Whether the last answer was a refusal of the label.
-    pub refused: bool,
-    /// Whether an event was missing from the last good answer.
-    pub missing_events: bool,
-}
 
 /// The compact form: 72 bytes. Instants other than the due time are whole seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,35 +56,45 @@ pub fn prefix(digest: &Digest) -> u64 {
 }
 
 impl Entry {
-    pub(super) fn new(plan: &ScheduleInput, number: u64, carrier: u16, service: u16) -> Self {
-        let plain = plan.state == LabelState::Active
-            && plan.answered_at.is_some()
-            && plan.digest.is_some()
-            && !plan.failing
-            && !plan.refused
-            && !plan.missing_events;
+    /// `alert_at`: when the next alert (stalled, late) may be due.
+    pub(super) fn new(
+        label: &LabelRecord,
+        alert_at: Option<Timestamp>,
+        number: u64,
+        carrier: u16,
+        service: u16,
+    ) -> Self {
+        let state = &label.poll_state;
+        let situation = state.situation(&label.key, label.registered_at, false);
+        let (failing, refused) = (state.failures > 0, state.refusals > 0);
+        let plain = state.state == LabelState::Active
+            && state.last_answer_at.is_some()
+            && state.answer_digest.is_some()
+            && state.missing_events == 0
+            && !failing
+            && !refused;
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         Self {
-            row: plan.row,
+            row: label.row,
             number,
-            due_ms: plan.due_at.map_or(i64::MAX, Timestamp::as_millisecond),
-            digest: plan.digest.as_ref().map_or(0, prefix),
-            version: u32::try_from(plan.version).unwrap_or(u32::MAX),
-            wait_ms: plan.wait_ms.map_or(0, |ms| u32::try_from(ms).unwrap_or(u32::MAX)),
-            unchanged: plan.unchanged,
-            answered_s: plan.answered_at.map_or(NONE, seconds),
-            quiet_s: seconds(plan.quiet_since),
-            alert_s: plan.alert_at.map_or(NONE, seconds_up),
-            estimate: plan.estimate.map_or(NO_DAY, days),
+            due_ms: state.next_poll_at.map_or(i64::MAX, Timestamp::as_millisecond),
+            digest: state.answer_digest.as_ref().map_or(0, prefix),
+            version: u32::try_from(label.version).unwrap_or(u32::MAX),
+            wait_ms: state.wait.map_or(0, |wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)),
+            unchanged: situation.unchanged,
+            answered_s: state.last_answer_at.map_or(NONE, seconds),
+            quiet_s: seconds(situation.quiet_since),
+            alert_s: alert_at.map_or(NONE, seconds_up),
+            estimate: situation.estimate.map_or(NO_DAY, days),
             carrier,
             service,
-            status: plan.status,
-            offset: i8::try_from(plan.utc_offset.seconds() / 900).unwrap_or(0),
-            flags: flag(plan.out_for_delivery, OUT_FOR_DELIVERY)
+            status: situation.status,
+            offset: i8::try_from(situation.utc_offset.seconds() / 900).unwrap_or(0),
+            flags: flag(situation.out_for_delivery, OUT_FOR_DELIVERY)
                 | flag(plain, PLAIN)
-                | flag(plan.failing, FAILING)
-                | flag(plan.refused, REFUSED),
-            pace: plan.pace.code(),
+                | flag(failing, FAILING)
+                | flag(refused, REFUSED),
+            pace: state.pace.map_or(Pace::NONE, Pace::of).code(),
         }
     }
 

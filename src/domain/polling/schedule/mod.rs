@@ -17,7 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::pace::Pace;
 use crate::domain::label::LabelId;
 use crate::domain::polling::account_status::due_after_outage;
-pub use entry::{Entry, ScheduleInput, prefix};
+use crate::domain::polling::label_record::LabelRecord;
+pub use entry::{Entry, prefix};
 use entry::{FAILING, IN_FLIGHT, VACANT};
 pub use queues::{MAX_LABELS, NEWEST_EVERY, OLDEST_EVERY, Queues};
 
@@ -26,14 +27,6 @@ pub type Place = u32;
 
 /// Number of labels that are searched for a suitable probe.
 const MAX_CANDIDATES: usize = 64;
-
-/// The text fields of a label.
-#[derive(Clone, Copy, Debug)]
-pub struct LabelTexts<'a> {
-    pub id: &'a LabelId,
-    pub carrier: Option<&'a str>,
-    pub service: Option<&'a str>,
-}
 
 /// The labels of an account that are polled.
 #[derive(Debug, Default)]
@@ -113,16 +106,17 @@ impl Schedule {
 
     /// Inserts or replaces a label, or removes it if it has no next poll. It is due after its whole wait from `now` at
     /// the latest, because the clock may have been ahead when the wait was planned. A label in flight stays in flight;
-    /// the result of its poll decides. Returns `false` if the schedule is full.
-    pub fn put(&mut self, plan: &ScheduleInput, names: LabelTexts<'_>, now: Timestamp) -> bool {
-        let place = self.place_of(plan.row);
-        if plan.due_at.is_none() {
+    /// the result of its poll decides. `alert_at`: when an alert may be due next. Returns `false` if the schedule is full.
+    pub fn put(&mut self, label: &LabelRecord, alert_at: Option<Timestamp>, now: Timestamp) -> bool {
+        let place = self.place_of(label.row);
+        if label.poll_state.next_poll_at.is_none() {
             place.into_iter().for_each(|place| self.remove(place));
             return true;
         }
-        let (carrier, service) = (self.texts.number(names.carrier), self.texts.number(names.service));
-        let number = plain_number(names.id);
-        let mut entry = Entry::new(plan, number.unwrap_or(u64::MAX), carrier, service);
+        let carrier = self.texts.number(label.poll_state.carrier_code.as_deref());
+        let service = self.texts.number(label.service());
+        let number = plain_number(&label.key.id);
+        let mut entry = Entry::new(label, alert_at, number.unwrap_or(u64::MAX), carrier, service);
         entry.due_ms = entry.due_ms.min(entry.latest_ms(now));
         let place = match place {
             Some(place) => {
@@ -139,7 +133,7 @@ impl Schedule {
         };
         match number {
             Some(_) => drop(self.odd_ids.remove(&place)),
-            None => drop(self.odd_ids.insert(place, names.id.clone())),
+            None => drop(self.odd_ids.insert(place, label.key.id.clone())),
         }
         self.enqueue(place);
         true
@@ -244,31 +238,25 @@ impl Schedule {
     /// the wait of a carrier keeps its length.
     pub fn set_back(&mut self, by: SignedDuration, now: Timestamp) {
         self.queues.shorten_holds(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
-        for place in 0..self.entries.len() {
-            let entry = self.entries[place];
-            let latest = entry.latest_ms(now);
-            if entry.has(VACANT) || entry.due_ms <= latest {
-                continue;
-            }
-            let place = place as Place;
-            self.dequeue(place);
-            self.entries[place as usize].due_ms = latest;
-            self.enqueue(place);
-        }
+        self.pull_in(|entry| Some(entry.latest_ms(now)));
     }
 
     /// Ends the backoff of labels whose last poll failed, after an outage.
     pub fn make_failing_due(&mut self, now: Timestamp) {
-        for place in 0..self.entries.len() {
-            let entry = self.entries[place];
-            let due_ms = due_after_outage(entry.due_at(), now).as_millisecond();
-            if entry.has(VACANT) || !entry.has(FAILING) || entry.due_ms <= due_ms {
-                continue;
+        let due_ms = |entry: &Entry| due_after_outage(entry.due_at(), now).as_millisecond();
+        self.pull_in(|entry| entry.has(FAILING).then(|| due_ms(entry)));
+    }
+
+    /// Makes each label due at `latest_ms` at the latest; `None` leaves it as it is.
+    fn pull_in(&mut self, latest_ms: impl Fn(&Entry) -> Option<i64>) {
+        for place in 0..self.entries.len() as Place {
+            let entry = self.entries[place as usize];
+            let Some(due_ms) = latest_ms(&entry).filter(|latest| entry.due_ms > *latest) else { continue };
+            if !entry.has(VACANT) {
+                self.dequeue(place);
+                self.entries[place as usize].due_ms = due_ms;
+                self.enqueue(place);
             }
-            let place = place as Place;
-            self.dequeue(place);
-            self.entries[place as usize].due_ms = due_ms;
-            self.enqueue(place);
         }
     }
 

@@ -71,11 +71,7 @@ impl Queues {
 
     /// Removes a label that was inserted with these values.
     pub fn remove(&mut self, group: u16, pace: Pace, due_ms: i64, place: u32) {
-        let Some(queue) = self.queues.get_mut(&(group, pace)) else { return };
-        self.len -= usize::from(queue.remove(&Ticket::new(due_ms, place)));
-        if queue.is_empty() {
-            self.queues.remove(&(group, pace));
-        }
+        self.take((group, pace), Ticket::new(due_ms, place));
     }
 
     /// Lets the labels of `group` wait until `until_ms`.

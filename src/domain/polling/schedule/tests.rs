@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use jiff::tz::Offset;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::label::LabelState;
+use crate::domain::label::LabelKey;
+use crate::domain::polling::label_record::PollState;
 use crate::domain::polling::pace::stretch;
 use crate::domain::time::later;
 
@@ -156,39 +156,35 @@ fn due_times_from_1970_to_2100_are_exact() {
     }
 }
 
-fn plan(row: i64, due_at: Option<Timestamp>, wait_ms: Option<i64>) -> ScheduleInput {
-    ScheduleInput {
-        row,
-        version: 1,
-        state: LabelState::Active,
-        due_at,
-        wait_ms,
-        pace: wait_ms.map_or(Pace::NONE, |ms| Pace::of(Duration::from_millis(ms.unsigned_abs()))),
-        unchanged: 0,
-        answered_at: Some(at(0)),
-        quiet_since: at(0),
-        alert_at: None,
-        status: None,
-        out_for_delivery: false,
-        estimate: None,
-        utc_offset: Offset::UTC,
-        digest: Some([7; 32]),
-        failing: false,
-        refused: false,
-        missing_events: false,
-    }
+/// A label of UPS with a plain digest.
+fn label(row: i64, due_at: Option<Timestamp>, wait_ms: Option<i64>) -> LabelRecord {
+    let registered = LabelRecord::registered(at(0));
+    let wait = wait_ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));
+    let poll_state = PollState {
+        next_poll_at: due_at,
+        wait,
+        pace: wait,
+        last_answer_at: Some(at(0)),
+        carrier_code: Some("ups".to_owned()),
+        answer_digest: Some([7; 32]),
+        ..registered.poll_state
+    };
+    LabelRecord { row, poll_state, ..registered }
 }
 
-fn put(schedule: &mut Schedule, plan: &ScheduleInput, id: &str) {
-    let id = id.parse().unwrap();
-    assert!(schedule.put(plan, LabelTexts { id: &id, carrier: Some("ups"), service: None }, at(1_000_000)));
+fn named(id: &str, label: LabelRecord) -> LabelRecord {
+    LabelRecord { key: LabelKey { id: id.parse().unwrap(), ..label.key }, ..label }
+}
+
+fn put(schedule: &mut Schedule, label: LabelRecord, id: &str) {
+    assert!(schedule.put(&named(id, label), None, at(1_000_000)));
 }
 
 #[test]
 fn a_label_goes_through_the_schedule() {
     let mut schedule = Schedule::default();
-    put(&mut schedule, &plan(5, Some(at(0)), Some(60_000)), "se-324658");
-    put(&mut schedule, &plan(6, Some(at(10)), None), "se-007-a");
+    put(&mut schedule, label(5, Some(at(0)), Some(60_000)), "se-324658");
+    put(&mut schedule, label(6, Some(at(10)), None), "se-007-a");
     assert_eq!((schedule.len(), schedule.first_poll_count(), schedule.due_count(at(5))), (2, 1, 1));
     assert!((schedule.demand() - 1.0 / 60.0).abs() < 1e-9);
     let place = schedule.pop(at(5)).unwrap();
@@ -203,11 +199,11 @@ fn a_label_goes_through_the_schedule() {
     let odd = schedule.pop(at(10)).unwrap();
     assert_eq!(schedule.id(odd).as_str(), "se-007-a");
     // The registry removes it while it is polled: its place comes free at the end.
-    put(&mut schedule, &plan(6, None, None), "se-007-a");
+    put(&mut schedule, label(6, None, None), "se-007-a");
     assert_eq!(schedule.len(), 2);
     schedule.end(odd);
     assert_eq!((schedule.len(), schedule.pop(at(20)), schedule.find(6)), (1, None, None));
-    put(&mut schedule, &plan(9, Some(at(0)), None), "se-9");
+    put(&mut schedule, label(9, Some(at(0)), None), "se-9");
     let place = schedule.pop(at(20)).unwrap();
     assert_eq!(schedule.id(place).as_str(), "se-9");
 }
@@ -215,9 +211,13 @@ fn a_label_goes_through_the_schedule() {
 #[test]
 fn failures_of_labels_are_reset_after_an_outage() {
     let mut schedule = Schedule::default();
-    put(&mut schedule, &ScheduleInput { failing: true, ..plan(1, Some(at(900_000)), Some(900_000)) }, "se-1");
-    put(&mut schedule, &plan(2, Some(at(900_000)), Some(900_000)), "se-2");
-    put(&mut schedule, &ScheduleInput { refused: true, ..plan(3, Some(at(900_000)), Some(900_000)) }, "se-3");
+    let mut failing = label(1, Some(at(900_000)), Some(900_000));
+    failing.poll_state.failures = 1;
+    put(&mut schedule, failing, "se-1");
+    put(&mut schedule, label(2, Some(at(900_000)), Some(900_000)), "se-2");
+    let mut refused = label(3, Some(at(900_000)), Some(900_000));
+    refused.poll_state.refusals = 1;
+    put(&mut schedule, refused, "se-3");
     schedule.make_failing_due(at(0));
     assert_eq!(schedule.next_due(), Some(at(0)));
     let place = schedule.pop(at(0)).unwrap();
@@ -271,7 +271,7 @@ proptest! {
             match step {
                 0 | 1 => {
                     let due = wait.map(|_| at(row));
-                    put(&mut schedule, &plan(row, due, wait), &format!("se-{row}"));
+                    put(&mut schedule, label(row, due, wait), &format!("se-{row}"));
                     match wait {
                         Some(wait) => waits.insert(row, wait),
                         None => waits.remove(&row),
@@ -325,17 +325,16 @@ proptest! {
 fn no_label_waits_longer_than_planned_when_the_clock_was_set_back() {
     for back in [90, 3_600, 86_400] {
         let ahead = at(back * 1000);
-        let waiting = plan(5, Some(later(ahead, SignedDuration::from_secs(60))), Some(60_000));
-        let (id, never) = ("se-5".parse().unwrap(), "se-6".parse().unwrap());
-        let names = |id| LabelTexts { id, carrier: Some("ups"), service: None };
+        let waiting = label(5, Some(later(ahead, SignedDuration::from_secs(60))), Some(60_000));
+        let (waiting, never) = (named("se-5", waiting), named("se-6", label(6, Some(ahead), None)));
         let mut running = Schedule::default();
-        running.put(&waiting, names(&id), ahead);
-        running.put(&plan(6, Some(ahead), None), names(&never), ahead);
+        running.put(&waiting, None, ahead);
+        running.put(&never, None, ahead);
         running.hold("ups", later(ahead, SignedDuration::from_secs(30)));
         running.set_back(SignedDuration::from_secs(back), at(0));
         let mut started = Schedule::default();
-        started.put(&waiting, names(&id), at(0));
-        started.put(&plan(6, Some(ahead), None), names(&never), at(0));
+        started.put(&waiting, None, at(0));
+        started.put(&never, None, at(0));
         started.hold("ups", at(30_000));
         for schedule in [&mut running, &mut started] {
             assert_eq!(schedule.pop(at(29_999)), None, "the carrier waits as long as before");
