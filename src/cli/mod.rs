@@ -41,6 +41,7 @@ use clap::Parser as _;
 
 use crate::config::{Config, Environment, Faults, Loaded};
 use crate::daemon;
+use crate::domain::words::counted;
 use crate::store::backup::BackupError;
 use crate::store::{Store, StoreError, lock};
 use args::{Args, Verb};
@@ -230,7 +231,7 @@ fn readable(path: &Path) -> Result<Loaded, Failure> {
     let (loaded, faults) =
         Config::load_to_read(path, &Environment::capture()).map_err(|faults| config_failure(path, faults))?;
     if let Some(faults) = faults {
-        let faults = output::counted(faults.faults.len() as u64, "fault");
+        let faults = counted(faults.faults.len() as u64, "fault");
         output::print_error(format!("warning: the configuration has {faults}; trackpost check shows all"));
     }
     Ok(loaded)

@@ -86,11 +86,6 @@ pub fn next_at(at: Option<Timestamp>, now: Timestamp, never: &str) -> String {
     }
 }
 
-/// A count with its noun: `1 row`, `2 rows`.
-pub fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
 /// Text from outside, made safe for a terminal: on one line, without control characters.
 pub fn plain(text: &str) -> String {
     let shown = |c: char| if c.is_control() { ' ' } else { c };

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use jiff::{SignedDuration, Timestamp};
 
 use super::args::Replay;
-use super::output::{self, counted, instant, measured};
+use super::output::{self, instant, measured};
 use super::progress::{Progress, Unit};
 use super::{Failure, open_store, resolve};
 use crate::clock;
@@ -18,6 +18,7 @@ use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
+use crate::domain::words::counted;
 use crate::store::Store;
 use crate::store::replay::{Repeat, ReplaySpan, StateBefore, StoredMessage};
 

@@ -9,6 +9,7 @@ use crate::domain::delivery::health::HealthState;
 use crate::domain::delivery::outcome::outcome_in_words;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::time::{after, instant, serialize_instant_or_null};
+use crate::domain::words::counted;
 
 /// Kind of a degradation, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -196,15 +197,14 @@ pub fn first_polls_take(waiting: u64, rate: f64) -> Option<Duration> {
 
 /// Description of waiting first polls and how long they take.
 pub fn first_polls_in_words(waiting: u64, take: Option<Duration>) -> String {
+    let waits = match waiting {
+        1 => "1 label waits for its first poll".to_owned(),
+        _ => format!("{waiting} labels wait for their first poll"),
+    };
     match take.map(|take| take.as_secs().div_ceil(60)) {
-        None => format!("{waiting} labels wait for their first poll, and the quota allows none"),
-        Some(minutes @ ..120) => {
-            format!("{waiting} labels wait for their first poll, which takes at least {minutes} minutes")
-        }
-        Some(minutes) => {
-            let hours = (minutes as f64 / 60.0).round();
-            format!("{waiting} labels wait for their first poll, which takes at least {hours} hours")
-        }
+        None => format!("{waits}, and the quota allows none"),
+        Some(minutes @ ..120) => format!("{waits}, which takes at least {}", counted(minutes, "minute")),
+        Some(minutes) => format!("{waits}, which takes at least {} hours", (minutes as f64 / 60.0).round()),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod registration;
 pub mod retry_after;
 pub mod secret;
 pub mod time;
+pub mod words;
 
 // Answers of the API: parsing, identity of events, history.
 pub mod tracking;

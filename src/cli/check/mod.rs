@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use super::{Failure, args, output};
 use crate::config::{Config, Environment, Faults};
+use crate::domain::words::counted;
 use report::CheckReport;
 
 pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
@@ -48,7 +49,7 @@ fn report_faults(path: &Path, faults: Faults, json: bool) -> Result<ExitCode, Fa
     }
     let failure = Failure::new(format!(
         "the configuration has {}, so the daemon would not start",
-        output::counted(count as u64, "fault")
+        counted(count as u64, "fault")
     ));
     Err(if super::is_missing(path) { failure.hint(super::NO_CONFIGURATION) } else { failure })
 }

@@ -8,6 +8,7 @@ use crate::cli::{output, table};
 use crate::config::{Fault, Faults, LeftOut, Loaded};
 use crate::domain::account::Account;
 use crate::domain::polling::outlook::AccountLimits;
+use crate::domain::words::counted;
 use crate::simulation::forecast::{Load, forecast};
 
 /// Report as printed by `--json`.
@@ -103,13 +104,13 @@ impl CheckReport {
         }
         let left_out = match self.labels_left_out {
             0 => String::new(),
-            some => format!("; {} left out", output::counted(some as u64, "wrong row")),
+            some => format!("; {} left out", counted(some as u64, "wrong row")),
         };
         let left_out = match self.files_left_out.len() {
             0 => left_out,
-            some => format!("{left_out}; {} left out", output::counted(some as u64, "file")),
+            some => format!("{left_out}; {} left out", counted(some as u64, "file")),
         };
-        let labels = output::counted(self.labels.unwrap_or(0) as u64, "label");
+        let labels = counted(self.labels.unwrap_or(0) as u64, "label");
         output::line(format!("{labels} configured{left_out}"));
         if let Some(forecast) = &self.forecast {
             output::line(forecast.shown());

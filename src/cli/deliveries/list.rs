@@ -12,6 +12,7 @@ use crate::cli::table::{Table, instant};
 use crate::cli::{Failure, resolve};
 use crate::clock;
 use crate::config::Config;
+use crate::domain::words::counted;
 use crate::explanation::next::{self, Subscribers};
 use crate::store::Store;
 use crate::store::views::attention::Configured;
@@ -165,7 +166,7 @@ impl<'a> Printer<'a> {
     fn row(delivery: &DeliveryView, subscribers: &Subscribers, now: Timestamp) -> [String; 9] {
         let attempts = match delivery.attempts {
             0 => String::new(),
-            count => format!(", {}", output::counted(count, "attempt")),
+            count => format!(", {}", counted(count, "attempt")),
         };
         [
             delivery.delivery_id.clone(),

@@ -19,6 +19,7 @@ use crate::cli::{output, resolve};
 use crate::clock;
 use crate::config::{CheckedRow, Config, Fault, RowKind, each_row};
 use crate::domain::label::{AccountName, LabelKey, Metadata, Registration};
+use crate::domain::words::counted;
 use crate::store::Store;
 
 /// Rows of a transaction.
@@ -86,7 +87,7 @@ pub async fn run(
     if counter.rejected == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    let rejected = output::counted(counter.rejected, "row");
+    let rejected = counted(counter.rejected, "row");
     let others = if counter.rejected < counter.rows { "; the others are registered" } else { "" };
     output::print_error(format!("error: {rejected} rejected{others}"));
     Ok(ExitCode::FAILURE)

@@ -17,6 +17,7 @@ use crate::domain::polling::poll;
 use crate::domain::polling::poll::{PollContext, PollPlan, UnchangedPlan};
 use crate::domain::polling::schedule::{Entry, Place};
 use crate::domain::tracking::reading::Reading;
+use crate::domain::words::counted;
 use crate::metrics::metrics;
 use crate::store::StoreError;
 use crate::store::polls::{PollRecord, RecordResult, UnchangedPoll};
@@ -224,7 +225,7 @@ fn log_poll(label: &LabelRecord, reading: &Reading, effect: &PollEffect) {
         None => {
             let PollEffect { status, messages, .. } = effect;
             info!(label_id = %id, account = %account, status_code = status, messages,
-                "poll of {id}: changed, status {status}, {messages} messages");
+                "poll of {id}: changed, status {status}, {}", counted(*messages as u64, "message"));
         }
         Some(detail) => {
             let outcome = reading.as_str();
