@@ -186,19 +186,11 @@ fn print_summary(summary: &ReplaySummary, what: &Replay, subscriber: &Subscriber
         };
         return output::line(format!("no stored message matches: nothing to send again to {name}{waiting}"));
     }
-    if what.dry_run {
-        output::line(format!(
-            "{} would be sent again to {name} ({}); nothing was queued",
-            counted(summary.chosen, "message"),
-            summary.parts()
-        ));
-    } else {
-        output::line(format!(
-            "{} queued for {name} ({})",
-            counted(summary.queued, "message"),
-            summary.parts()
-        ));
-    }
+    let (count, done, end) = match what.dry_run {
+        true => (summary.chosen, "would be sent again to", "; nothing was queued"),
+        false => (summary.queued, "queued for", ""),
+    };
+    output::line(format!("{} {done} {name} ({}){end}", counted(count, "message"), summary.parts()));
     output::block(&[
         ("first", summary.first.as_ref().map(message_line)),
         ("last", summary.last.as_ref().map(message_line)),

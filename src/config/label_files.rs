@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOp
 use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
-use super::rows::{LONGEST, RowKind};
+use super::rows::{LONGEST, PERMISSIONS, RowKind};
 use super::table::At;
 
 /// The largest label file that is read, in bytes.
@@ -141,8 +141,6 @@ impl FoundFile {
         Ok(Some(Self { path: path.to_owned(), kind, stamp: FileStamp::of(&metadata), growing: false }))
     }
 }
-
-const PERMISSIONS: &str = "the user that runs trackpost must be able to read it";
 
 fn special(kind: FileType) -> Option<&'static str> {
     match kind {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, Read as _};
 use std::ops::ControlFlow;
 
-use super::{Each, LONGEST, RowFault, Stopped, UncheckedRow};
+use super::{Each, LONGEST, PERMISSIONS, RowFault, Stopped, UncheckedRow};
 
 /// A line, with its end if it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,5 +106,5 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
 }
 
 fn cannot_be_read(error: io::Error) -> Stopped {
-    Stopped::Unreadable { problem: format!("cannot be read: {error}"), hint: None }
+    Stopped::Unreadable { problem: format!("cannot be read: {error}"), hint: PERMISSIONS.to_owned() }
 }

@@ -23,6 +23,9 @@ use records::each_record;
 /// The longest row, in bytes, over all its lines. A longer row is a mistake.
 pub(super) const LONGEST: usize = 64 * 1024;
 
+/// Hint for a source that cannot be read.
+pub(super) const PERMISSIONS: &str = "the user that runs trackpost must be able to read it";
+
 /// A checked row.
 #[derive(Debug)]
 pub struct CheckedRow {
@@ -85,11 +88,7 @@ pub(super) fn each_draft(
     };
     outcome.map_err(|stopped| match stopped {
         Stopped::ByCaller(fault) => fault,
-        Stopped::Unreadable { problem, hint } => {
-            let hint =
-                hint.unwrap_or_else(|| "the user that runs trackpost must be able to read it".to_owned());
-            Fault::new(place, "", problem).hint(hint)
-        }
+        Stopped::Unreadable { problem, hint } => Fault::new(place, "", problem).hint(hint),
     })
 }
 
@@ -100,7 +99,7 @@ type Each<'a> = &'a mut dyn FnMut(u64, Result<UncheckedRow, RowFault>) -> Contro
 #[derive(Debug)]
 enum Stopped {
     ByCaller(Fault),
-    Unreadable { problem: String, hint: Option<String> },
+    Unreadable { problem: String, hint: String },
 }
 
 #[cfg(test)]

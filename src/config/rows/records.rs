@@ -122,7 +122,7 @@ fn no_label_id(columns: &[String]) -> Stopped {
 fn unreadable(problem: impl Into<String>, hint: Option<String>) -> Stopped {
     const FORM: &str =
         "start with a header: label_id, optionally account, and columns of metadata; then the rows";
-    Stopped::Unreadable { problem: problem.into(), hint: Some(hint.unwrap_or_else(|| FORM.to_owned())) }
+    Stopped::Unreadable { problem: problem.into(), hint: hint.unwrap_or_else(|| FORM.to_owned()) }
 }
 
 /// Reads records from lines.
