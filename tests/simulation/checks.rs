@@ -12,23 +12,24 @@ use trackpost::sandbox::ledger::{self, DeliveryRow, EventRow, Follows, Rows, Vio
 
 use super::daemon::Daemon;
 use super::database::{Settled, Settling, State};
+use super::limits::Limits;
 use super::settings::NAMES;
 use super::world::World;
 
 /// A label is polled at most this long after its promised time.
-const LATE: SignedDuration = SignedDuration::from_mins(10);
+pub const LATE: SignedDuration = SignedDuration::from_mins(10);
 
 #[derive(Debug, Default)]
 pub struct Checks {
     wrong: Option<String>,
     /// Real time until which each label must be polled.
-    promised: BTreeMap<i64, Timestamp>,
-    waits: BTreeMap<i64, SignedDuration>,
+    pub(super) promised: BTreeMap<i64, Timestamp>,
+    pub(super) waits: BTreeMap<i64, SignedDuration>,
     /// Whether the clock was set back since the last step of the poller.
     set_back: bool,
     /// Last real time at which something held up all polls.
-    disturbed_until: Option<Timestamp>,
-    disturbed: bool,
+    pub(super) disturbed_until: Option<Timestamp>,
+    pub(super) disturbed: bool,
     /// Real time before which no attempt may be made, by `Retry-After`.
     held: BTreeMap<SubscriberName, Timestamp>,
     /// Subscribers that were disabled, or that never accepted a message.
@@ -40,6 +41,7 @@ pub struct Checks {
     first_failure: BTreeMap<i64, (Timestamp, usize)>,
     polled_at: BTreeMap<i64, Timestamp>,
     calm_since: Option<Timestamp>,
+    pub limits: Limits,
 }
 
 impl Checks {
@@ -80,6 +82,7 @@ impl Checks {
     /// The wall clock jumped: due times are at most one wait away.
     pub fn jumped(&mut self, seconds: i32, now: Timestamp) {
         self.held.clear();
+        self.limits.jumped(now);
         self.set_back |= seconds < 0;
         self.pull_in(now);
     }
@@ -197,6 +200,12 @@ impl World {
         if let Some((_, requests)) = busiest {
             return Err(format!("{requests} requests in 60 s, the limit is {limit}"));
         }
+        self.check_budget()?;
+        self.check_discovery()?;
+        // With a budget, the delay has no bound.
+        if self.account.requests_per_month > 0 {
+            return Ok(());
+        }
         let latest = |row: i64| {
             let promised = self.checks.promised.get(&row).copied();
             promised.max(self.checks.disturbed_until).map(|at| at + LATE)
@@ -275,6 +284,10 @@ impl World {
         });
         let unpolled = self.db.labels.keys().filter(|row| !self.checks.polled_since_calm(**row));
         let state = self.daemon().map(|daemon| daemon.limiter.state.clone());
-        format!("{pending:?}, labels not polled: {:?}, account: {state:?}", unpolled.collect::<Vec<_>>())
+        let all = self.is_all_discovered();
+        format!(
+            "{pending:?}, labels not polled: {:?}, all discovered: {all}, account: {state:?}",
+            unpolled.collect::<Vec<_>>()
+        )
     }
 }

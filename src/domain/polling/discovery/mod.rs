@@ -9,6 +9,7 @@
 //! addresses of people, and links that open their labels.
 
 mod walk;
+mod walker;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use crate::domain::polling::account_status::{AccountSignal, backoff};
 use crate::domain::time::{after, later, signed};
 use crate::domain::tracking::reading::Reading;
 pub use walk::{ListRequest, PageResult, PageSize, Walk};
+pub use walker::Walker;
 
 /// A label in the list.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +142,9 @@ pub fn pause(allowed: f64, now: Timestamp) -> SignedDuration {
 pub fn retry_in(failures: u32) -> SignedDuration {
     signed(backoff(failures.saturating_sub(1)))
 }
+
+/// Time after a good answer to a poll in which a refused list does not concern the account.
+pub const RECENT_ANSWER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Returns the signal of a request for the list about the account, if any. `failure` is the reading of a failed
 /// request. `probe`: the request was the probe of an account that is not ok. `recently_answered`: a poll of this

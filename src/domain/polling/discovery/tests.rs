@@ -140,13 +140,15 @@ fn a_date_in_the_future_does_not_move_the_position() {
 }
 
 #[test]
-fn an_incomplete_label_holds_the_position_for_a_while() {
+fn an_incomplete_label_holds_the_position_until_much_newer_labels_are_seen() {
     let hold = HOLD.as_secs();
-    for (now, position) in [(100, 10), (10 + hold - 1, 10), (10 + hold, 30)] {
-        let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(now));
-        let listed = vec![label(1, 10, ListedState::Undecided), label(2, 30, ListedState::Tracked)];
-        let taken = walk.take(page(listed, false), at(now));
-        assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-2"], Some(at(position))), "{now}");
+    for (newest, position) in [(30, 10), (10 + hold - 1, 10), (10 + hold, 10 + hold)] {
+        for ahead in [hold + 20, 400 * 86_400] {
+            let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(ahead));
+            let listed = vec![label(1, 10, ListedState::Undecided), label(2, newest, ListedState::Tracked)];
+            let taken = walk.take(page(listed, false), at(ahead));
+            assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-2"], Some(at(position))), "{newest}");
+        }
     }
 }
 
