@@ -157,7 +157,7 @@ impl World {
             return Ok(());
         }
         let soon = |at: Timestamp, voided: bool| {
-            let at = self.checks.disturbed_until.map_or(at, |disturbed| at.max(disturbed));
+            let at = self.checks.disturbed_until.map_or(at, |disturbed| at.max(disturbed)).max(self.began);
             at + SOON + SignedDuration::from_hours(voided.into())
         };
         let missed = self

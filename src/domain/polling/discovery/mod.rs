@@ -126,16 +126,13 @@ impl DiscoveryProgress {
     }
 }
 
-/// Longest pause between two requests for the list.
-pub const MAX_PAUSE: SignedDuration = SignedDuration::from_hours(24);
-
 /// Returns the shortest time between two requests for the list at `now`, for an account that may send `allowed`
 /// requests a second. A walk takes at most one request in four; the polls have the others. The pause ends with the
 /// month, because a new month has a new budget.
 pub fn pause(allowed: f64, now: Timestamp) -> SignedDuration {
     let seconds = 4.0 / allowed.max(f64::MIN_POSITIVE);
-    let pause = SignedDuration::try_from_secs_f64(seconds).unwrap_or(MAX_PAUSE);
-    pause.min(MAX_PAUSE).min(Month::of(now).end.duration_since(now))
+    let pause = SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::MAX);
+    pause.min(Month::of(now).end.duration_since(now))
 }
 
 /// Returns the wait after `failures` failed requests in a row, as for a label that fails.

@@ -232,12 +232,14 @@ fn walks_for_new_labels_and_voids_take_turns() {
 fn a_walk_leaves_three_requests_in_four_to_the_polls() {
     assert_eq!(pause(160.0 / 60.0, at(0)), SignedDuration::from_millis(1500));
     assert_eq!(pause(1.0 / 60.0, at(0)), SignedDuration::from_secs(240));
-    assert_eq!([pause(0.0, at(0)), pause(1e-9, at(0)), pause(-1.0, at(0))], [MAX_PAUSE; 3]);
-    let end = Month::of(at(0)).end;
+    let (start, end) = (Month::of(at(0)).start, Month::of(at(0)).end);
+    let daily = pause(1.0 / 86_400.0, start).as_hours();
+    assert_eq!(daily, 96, "with one request a day, every fourth");
+    let rest = end.duration_since(at(0));
     assert_eq!(
-        pause(0.0, end - SignedDuration::from_hours(3)).as_hours(),
-        3,
-        "the pause ends with the month"
+        [pause(0.0, at(0)), pause(1e-9, at(0)), pause(-1.0, at(0))],
+        [rest; 3],
+        "it ends with the month"
     );
     assert_eq!([1, 2, 7, 99].map(|n| retry_in(n).as_secs()), [60, 120, 3600, 3600]);
 }

@@ -3,8 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    DiscoveryProgress, ListPage, ListRequest, MAX_PAUSE, PageResult, PageSize, Walk, WalkPurpose, pause,
-    retry_in,
+    DiscoveryProgress, ListPage, ListRequest, PageResult, PageSize, Walk, WalkPurpose, pause, retry_in,
 };
 use crate::domain::account::Discover;
 use crate::domain::clock::set_back_by;
@@ -56,8 +55,9 @@ impl Walker {
     /// Returns the request that is due at `now`, or when the next one is due.
     pub fn next_request(&mut self, now: Timestamp) -> Result<ListRequest, Timestamp> {
         if let Some(by) = set_back_by(self.stepped_at.replace(now), now) {
-            // A pause keeps its length.
-            self.paused_until = self.paused_until.map(|until| earlier(until, by).min(later(now, MAX_PAUSE)));
+            // Each wait keeps its length.
+            let waits = [&mut self.paused_until, &mut self.new_labels_at].into_iter().flatten();
+            waits.for_each(|until| *until = earlier(*until, by));
         }
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return Err(until);
@@ -136,13 +136,17 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_does_not_lengthen_a_pause() {
+    fn a_clock_set_back_lengthens_no_wait() {
         let mut walker = walker();
         assert!(walker.next_request(at(0)).is_ok());
         walker.take(ListPage { labels: Vec::new(), more: false, illegible: 0 }, 0.1, at(0));
         assert_eq!(walker.next_request(at(10)), Err(at(40)));
         assert_eq!(walker.next_request(at(-7_000)), Err(at(-6_970)), "30 s remain");
-        assert!(walker.next_request(at(-6_970)).is_ok());
+        assert!(walker.next_request(at(-6_970)).unwrap().voided_only);
+        walker.take(ListPage { labels: Vec::new(), more: false, illegible: 0 }, 10.0, at(-6_960));
+        let next = walker.next_request(at(-6_950)).unwrap_err();
+        assert!(next <= at(-6_700), "{next}: the interval has its length, too");
+        assert!(!walker.next_request(next).unwrap().voided_only);
     }
 
     #[test]
