@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::delivery::health::HealthState;
 use trackpost::domain::delivery::outbox::PendingDelivery;
 use trackpost::domain::delivery::outcome::AfterAttempt;
-use trackpost::domain::label::LabelId;
+use trackpost::domain::label::{LabelId, LabelState};
 use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
 use trackpost::sandbox::ledger::{self, DeliveryRow, EventRow, Follows, Rows, ViolationKind};
 
@@ -274,6 +274,30 @@ impl World {
             })
             .collect();
         Err(format!("{}: {violation}\nhistory:\n{}", violation.kind.as_str(), events.join("\n")))
+    }
+
+    pub fn is_disturbed(&self) -> bool {
+        let closed = |daemon: &Daemon| {
+            let state = &daemon.limiter.state;
+            state.probing() || state.open_at(self.wall()).is_some()
+        };
+        let held = || self.db.held.values().any(|until| *until > self.wall());
+        self.api.is_disturbed(self.now)
+            || self.slow_store.1 > self.now
+            || self.daemon.as_ref().is_none_or(closed)
+            || held()
+    }
+
+    /// Labels that are polled, by row.
+    pub fn polled_labels(&self) -> impl Iterator<Item = i64> {
+        let in_flight = |row: i64| {
+            self.daemon.iter().flat_map(|daemon| daemon.polls.values()).any(|poll| poll.entry.row == row)
+        };
+        let labels = self.db.labels.values();
+        let labels = labels.filter(|label| {
+            label.poll_state.state == LabelState::Active && label.poll_state.next_poll_at.is_some()
+        });
+        labels.map(|label| label.row).filter(move |row| !in_flight(*row))
     }
 
     /// Describes the unsettled deliveries.

@@ -22,8 +22,9 @@ pub struct Limits {
     months: BTreeMap<Timestamp, u64>,
     /// Real time of the last request, or of the last jump of the clock.
     last_request: Option<Timestamp>,
-    /// Seconds of waits of others that were polled while a label waited, by the waiting row and the other one.
-    passed_over: BTreeMap<(i64, i64), f64>,
+    /// By a waiting row and another one: the sum of the waits after which the other one was polled again meanwhile, and
+    /// the longest of them, in seconds.
+    passed_over: BTreeMap<(i64, i64), (f64, f64)>,
     /// Latest `created_at` from which a walk without a position began.
     listed_from: Option<Timestamp>,
 }
@@ -56,7 +57,8 @@ impl World {
         passed_over.retain(|(waiting, _), _| *waiting != row);
         let wait = self.checks.waits.get(&row).map_or(0.0, SignedDuration::as_secs_f64);
         for other in waiting {
-            *passed_over.entry((other, row)).or_default() += wait;
+            let again = |(sum, longest): &mut (f64, f64)| (*sum, *longest) = (*sum + wait, longest.max(wait));
+            passed_over.entry((other, row)).and_modify(again).or_default();
         }
     }
 
@@ -73,7 +75,7 @@ impl World {
             limits.passed_over.clear();
             return Ok(());
         }
-        for ((waiting, other), passed) in &self.checks.limits.passed_over {
+        for ((waiting, other), (passed, longest)) in &self.checks.limits.passed_over {
             let wait =
                 |row| self.checks.waits.get(row).copied().unwrap_or_default().max(FIRST_WAIT).as_secs_f64();
             let waits = self
@@ -82,7 +84,7 @@ impl World {
                 .get(waiting)
                 .map_or(0.0, |at| self.now.duration_since(*at).as_secs_f64());
             // While all waits stretch by a growing factor, a shorter wait is polled a logarithm of it more often.
-            let most = 3.0 * wait(waiting) * (1.0 + waits / wait(waiting)).ln_1p() + 3.0 * wait(other);
+            let most = 3.0 * wait(waiting) * (1.0 + waits / wait(waiting)).ln_1p() + 2.0 * longest;
             if *passed > most {
                 return Err(format!(
                     "label {other} is polled again and again while {waiting} waits: {passed} s"

@@ -7,7 +7,6 @@ use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::account::Account;
 use trackpost::domain::clock::Mark;
 use trackpost::domain::delivery::outbox::PendingDelivery;
-use trackpost::domain::label::LabelState;
 use trackpost::domain::messages::subscriber::SubscriberName;
 use trackpost::domain::polling::discovery::ListRequest;
 use trackpost::domain::time::earlier;
@@ -317,30 +316,6 @@ impl World {
             && self.is_all_discovered()
             && NAMES.iter().all(|name| self.db.pending(&SubscriberName::new(name)) == 0)
             && self.db.labels.keys().all(|row| self.checks.polled_since_calm(*row))
-    }
-
-    pub fn is_disturbed(&self) -> bool {
-        let closed = |daemon: &Daemon| {
-            let state = &daemon.limiter.state;
-            state.probing() || state.open_at(self.wall()).is_some()
-        };
-        let held = || self.db.held.values().any(|until| *until > self.wall());
-        self.api.is_disturbed(self.now)
-            || self.slow_store.1 > self.now
-            || self.daemon.as_ref().is_none_or(closed)
-            || held()
-    }
-
-    /// Labels that are polled, by row.
-    pub fn polled_labels(&self) -> impl Iterator<Item = i64> {
-        let in_flight = |row: i64| {
-            self.daemon.iter().flat_map(|daemon| daemon.polls.values()).any(|poll| poll.entry.row == row)
-        };
-        let labels = self.db.labels.values();
-        let labels = labels.filter(|label| {
-            label.poll_state.state == LabelState::Active && label.poll_state.next_poll_at.is_some()
-        });
-        labels.map(|label| label.row).filter(move |row| !in_flight(*row))
     }
 
     /// Adds a line to the story.
