@@ -42,6 +42,8 @@ pub struct RecordedUsage {
     pub lately: Vec<(Timestamp, usize)>,
     /// Requests of this month.
     pub this_month: u64,
+    /// Requests of each month, by its start.
+    pub months: Vec<(Timestamp, u64)>,
     pub share: AdaptiveLimit,
     /// Mean lateness of recent polls, as a share of their wait.
     pub lateness: f64,
@@ -164,7 +166,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<RecordedUsage, StoreError> {
         let (account, hour_ago) = (account.as_str(), ms(now).div_euclid(1000) - KEPT_SECONDS);
-        let month = ms(Month::of(now).start);
+        let month = Month::of(now).start;
         let lately = sqlx::query!(
             "SELECT second, requests FROM requests WHERE account = ? AND second > ? ORDER BY second",
             account,
@@ -172,13 +174,12 @@ impl Store {
         )
         .fetch_all(&self.readers)
         .await?;
-        let this_month = sqlx::query_scalar!(
-            "SELECT requests FROM months WHERE account = ? AND month = ?",
-            account,
-            month
-        )
-        .fetch_optional(&self.readers)
-        .await?;
+        let months = sqlx::query!("SELECT month, requests FROM months WHERE account = ?", account)
+            .fetch_all(&self.readers)
+            .await?;
+        let months: Vec<(Timestamp, u64)> =
+            months.into_iter().map(|row| (at(row.month), row.requests.unsigned_abs())).collect();
+        let this_month = months.iter().find(|(start, _)| *start == month);
         let quota = sqlx::query!(
             "SELECT share, shared_at, throttled_at, lateness, stretch, nanohertz, due, first_polls, last_success_at
              FROM quotas WHERE account = ?",
@@ -199,7 +200,8 @@ impl Store {
                 .into_iter()
                 .map(|row| (ended_by(row.second, now), usize::try_from(row.requests).unwrap_or(0)))
                 .collect(),
-            this_month: this_month.map_or(0, i64::unsigned_abs),
+            this_month: this_month.map_or(0, |(_, requests)| *requests),
+            months,
             held: held.into_iter().map(|row| (row.carrier, at(row.held_until))).collect(),
             ..RecordedUsage::default()
         };

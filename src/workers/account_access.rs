@@ -71,7 +71,7 @@ impl AccountAccess {
         let lately = used.lately.iter().map(|(_, requests)| *requests as u64).sum();
         let limiter = RateLimiter::new(
             Quota::new(account.requests_per_minute).with_used(used.lately),
-            Budget::new(account.requests_per_month, used.this_month, lately, now),
+            Budget::new(account.requests_per_month, used.this_month, lately, now).with_months(used.months),
             used.share,
             state,
             account.requests_per_minute,

@@ -19,10 +19,9 @@ use crate::clock::{self, StepClock};
 use crate::crash::CrashPoint;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::polling::discovery::{
-    DiscoveryProgress, ListPage, ListRequest, MAX_PAUSE, PageResult, PageSize, Walk, WalkPurpose,
-    account_signal, pause, retry_in,
+    ListPage, ListRequest, PageResult, RECENT_ANSWER, Walker, account_signal,
 };
-use crate::domain::time::{after, earlier, later};
+use crate::domain::time::{earlier, later};
 use crate::domain::tracking::reading::Reading;
 use crate::store::StoreError;
 use crate::store::discovery::Discovered;
@@ -32,8 +31,6 @@ use crate::workers::heartbeat::Heartbeat;
 /// Wait before the next try if the time of the next free permit is unknown.
 const PERMIT_RETRY: SignedDuration = SignedDuration::from_millis(500);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
-/// Time after a good answer to a poll in which a refused list does not concern the account.
-const RECENT_ANSWER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Walks the list of labels of one account.
 pub struct Discoverer {
@@ -43,16 +40,7 @@ pub struct Discoverer {
     /// Subscribers, for messages about the account.
     audience: watch::Receiver<Arc<Vec<Subscriber>>>,
     heartbeat: Heartbeat,
-    progress: DiscoveryProgress,
-    walk: Option<Walk>,
-    /// Purpose of the last walk.
-    last: Option<WalkPurpose>,
-    page_size: PageSize,
-    /// Time of the next walk for new labels; `None`: now.
-    new_labels_at: Option<Timestamp>,
-    paused_until: Option<Timestamp>,
-    /// Requests in a row without a list.
-    failures: u32,
+    walker: Walker,
 }
 
 impl Discoverer {
@@ -65,19 +53,8 @@ impl Discoverer {
         let url = access.account.labels_url().filter(|_| access.account.discover.enabled);
         let Some(url) = url else { return Ok(None) };
         let progress = access.store.discovery_progress(&access.account.name).await?;
-        Ok(Some(Self {
-            access,
-            url,
-            audience,
-            heartbeat,
-            progress,
-            walk: None,
-            last: None,
-            page_size: PageSize::default(),
-            new_labels_at: None,
-            paused_until: None,
-            failures: 0,
-        }))
+        let walker = Walker::new(access.account.discover, progress);
+        Ok(Some(Self { access, url, audience, heartbeat, walker }))
     }
 
     /// Walks until `shutdown`, then waits for the request in flight.
@@ -96,43 +73,26 @@ impl Discoverer {
     /// is more to do.
     pub async fn step(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         self.heartbeat.beat(now);
-        // After the clock was set back, the pause does not become longer.
-        if let Some(until) = self.paused_until.filter(|until| *until > now && *until <= later(now, MAX_PAUSE))
-        {
-            return Ok(until);
-        }
-        let discover = &self.access.account.discover;
-        let walk = match self.walk.take() {
-            Some(walk) => walk,
-            None => match self.progress.next_walk(self.last, self.new_labels_at, discover.interval, now) {
-                Ok(WalkPurpose::NewLabels) => {
-                    Walk::for_new_labels(self.progress.position, discover.lookback, now)
-                        .in_pages_of(self.page_size)
-                }
-                Ok(WalkPurpose::Voids) => Walk::for_voids(discover.lookback, now).in_pages_of(self.page_size),
-                Err(at) => return Ok(at),
-            },
+        let request = match self.walker.next_request(now) {
+            Ok(request) => request,
+            Err(at) => return Ok(at),
         };
-        self.last = Some(walk.purpose());
         let permit = match self.acquire_permit(now).await? {
             Ok(permit) => permit,
-            Err(free_at) => {
-                self.walk = Some(walk);
-                return Ok(free_at.unwrap_or_else(|| later(now, PERMIT_RETRY)));
-            }
+            Err(free_at) => return Ok(free_at.unwrap_or_else(|| later(now, PERMIT_RETRY))),
         };
         let call = permit.call;
         let running = StepClock::since(now);
-        let answer = self.request_page(walk.request(), now).await;
+        let answer = self.request_page(request, now).await;
         drop(permit);
         let at = running.now();
         self.report_answer(answer.as_ref().err(), call, at).await?;
         match answer {
-            Ok(page) => self.store_page(walk, page, at).await?,
-            Err(reading) => self.postpone(walk, &reading, at),
+            Ok(page) => self.store_page(page, at).await?,
+            Err(reading) => self.postpone(&reading, at),
         }
         self.heartbeat.beat(at);
-        Ok(self.paused_until.unwrap_or(at))
+        Ok(self.walker.paused_until().unwrap_or(at))
     }
 
     /// Acquires a permit. If the account is not ok and no label is due, this request is the probe.
@@ -170,18 +130,16 @@ impl Discoverer {
         self.access.store.record_account(record).await
     }
 
-    async fn store_page(&mut self, mut walk: Walk, page: ListPage, now: Timestamp) -> Result<(), StoreError> {
+    async fn store_page(&mut self, page: ListPage, now: Timestamp) -> Result<(), StoreError> {
         let account = &self.access.account;
         let (listed, illegible) = (page.labels.len(), page.illegible);
-        let PageResult { tracked, voided, position, done, filter_ignored, endless } = walk.take(page, now);
-        let mut progress =
-            DiscoveryProgress { position: position.or(self.progress.position), ..self.progress };
-        if done && walk.purpose() == WalkPurpose::Voids {
-            progress.voids_sought_at = Some(walk.began_at());
-        }
+        let before = self.walker.progress();
+        let page = self.walker.take(page, self.access.allowed(now), now);
+        let PageResult { tracked, voided, filter_ignored, endless, .. } = page;
+        let progress = self.walker.progress();
         // Crash point: the same page is requested again.
         CrashPoint::PageRead.reached();
-        if progress != self.progress || !tracked.is_empty() || !voided.is_empty() {
+        if progress != before || !tracked.is_empty() || !voided.is_empty() {
             let found = Discovered { account: account.name.clone(), tracked, voided, progress };
             let changes = self.access.store.write_discovered(&found, now).await?;
             if changes.added + changes.dropped > 0 {
@@ -198,38 +156,12 @@ impl Discoverer {
         if endless {
             warn!(account = %account.name, "label list: it has no end; labels after this page are not registered");
         }
-        self.progress = progress;
-        self.failures = 0;
-        self.paused_until = Some(later(now, pause(self.access.allowed(now), now)));
-        if done {
-            self.page_size = self.page_size.larger();
-        }
-        match (done, walk.purpose()) {
-            (false, _) => self.walk = Some(walk),
-            (true, WalkPurpose::NewLabels) => {
-                self.new_labels_at = Some(after(walk.began_at(), account.discover.interval));
-            }
-            (true, WalkPurpose::Voids) => {}
-        }
         Ok(())
     }
 
-    /// A 429 concerns the account and is handled there. Anything else is a failure of the list.
-    fn postpone(&mut self, walk: Walk, reading: &Reading, now: Timestamp) {
+    fn postpone(&mut self, reading: &Reading, now: Timestamp) {
+        let Some(wait) = self.walker.fail(reading, now) else { return };
         let (account, detail) = (&self.access.account.name, reading.detail().unwrap_or_default());
-        match reading {
-            // The page itself may be the cause, so the walk begins again from the position with smaller pages.
-            Reading::Refused { .. } | Reading::Garbled { .. } | Reading::TimedOut => {
-                self.page_size = self.page_size.smaller();
-            }
-            _ => self.walk = Some(walk),
-        }
-        if matches!(reading, Reading::Throttled { .. }) {
-            return;
-        }
-        self.failures = self.failures.saturating_add(1);
-        let rest = retry_in(self.failures);
-        warn!(account = %account, outcome = reading.as_str(), detail, retry_s = rest.as_secs(), "label list: request failed");
-        self.paused_until = Some(later(now, rest));
+        warn!(account = %account, outcome = reading.as_str(), detail, retry_s = wait.as_secs(), "label list: request failed");
     }
 }

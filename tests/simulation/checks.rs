@@ -6,29 +6,30 @@ use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::delivery::health::HealthState;
 use trackpost::domain::delivery::outbox::PendingDelivery;
 use trackpost::domain::delivery::outcome::AfterAttempt;
-use trackpost::domain::label::LabelId;
+use trackpost::domain::label::{LabelId, LabelState};
 use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
 use trackpost::sandbox::ledger::{self, DeliveryRow, EventRow, Follows, Rows, ViolationKind};
 
 use super::daemon::Daemon;
 use super::database::{Settled, Settling, State};
+use super::limits::Limits;
 use super::settings::NAMES;
 use super::world::World;
 
 /// A label is polled at most this long after its promised time.
-const LATE: SignedDuration = SignedDuration::from_mins(10);
+pub const LATE: SignedDuration = SignedDuration::from_mins(10);
 
 #[derive(Debug, Default)]
 pub struct Checks {
     wrong: Option<String>,
     /// Real time until which each label must be polled.
-    promised: BTreeMap<i64, Timestamp>,
-    waits: BTreeMap<i64, SignedDuration>,
+    pub(super) promised: BTreeMap<i64, Timestamp>,
+    pub(super) waits: BTreeMap<i64, SignedDuration>,
     /// Whether the clock was set back since the last step of the poller.
     set_back: bool,
     /// Last real time at which something held up all polls.
-    disturbed_until: Option<Timestamp>,
-    disturbed: bool,
+    pub(super) disturbed_until: Option<Timestamp>,
+    pub(super) disturbed: bool,
     /// Real time before which no attempt may be made, by `Retry-After`.
     held: BTreeMap<SubscriberName, Timestamp>,
     /// Subscribers that were disabled, or that never accepted a message.
@@ -40,6 +41,7 @@ pub struct Checks {
     first_failure: BTreeMap<i64, (Timestamp, usize)>,
     polled_at: BTreeMap<i64, Timestamp>,
     calm_since: Option<Timestamp>,
+    pub limits: Limits,
 }
 
 impl Checks {
@@ -80,6 +82,7 @@ impl Checks {
     /// The wall clock jumped: due times are at most one wait away.
     pub fn jumped(&mut self, seconds: i32, now: Timestamp) {
         self.held.clear();
+        self.limits.jumped(now);
         self.set_back |= seconds < 0;
         self.pull_in(now);
     }
@@ -197,6 +200,12 @@ impl World {
         if let Some((_, requests)) = busiest {
             return Err(format!("{requests} requests in 60 s, the limit is {limit}"));
         }
+        self.check_budget()?;
+        self.check_discovery()?;
+        // With a budget, the delay has no bound.
+        if self.account.requests_per_month > 0 {
+            return Ok(());
+        }
         let latest = |row: i64| {
             let promised = self.checks.promised.get(&row).copied();
             promised.max(self.checks.disturbed_until).map(|at| at + LATE)
@@ -267,6 +276,30 @@ impl World {
         Err(format!("{}: {violation}\nhistory:\n{}", violation.kind.as_str(), events.join("\n")))
     }
 
+    pub fn is_disturbed(&self) -> bool {
+        let closed = |daemon: &Daemon| {
+            let state = &daemon.limiter.state;
+            state.probing() || state.open_at(self.wall()).is_some()
+        };
+        let held = || self.db.held.values().any(|until| *until > self.wall());
+        self.api.is_disturbed(self.now)
+            || self.slow_store.1 > self.now
+            || self.daemon.as_ref().is_none_or(closed)
+            || held()
+    }
+
+    /// Labels that are polled, by row.
+    pub fn polled_labels(&self) -> impl Iterator<Item = i64> {
+        let in_flight = |row: i64| {
+            self.daemon.iter().flat_map(|daemon| daemon.polls.values()).any(|poll| poll.entry.row == row)
+        };
+        let labels = self.db.labels.values();
+        let labels = labels.filter(|label| {
+            label.poll_state.state == LabelState::Active && label.poll_state.next_poll_at.is_some()
+        });
+        labels.map(|label| label.row).filter(move |row| !in_flight(*row))
+    }
+
     /// Describes the unsettled deliveries.
     pub fn unsettled(&self) -> String {
         let pending = NAMES.map(|name| {
@@ -275,6 +308,10 @@ impl World {
         });
         let unpolled = self.db.labels.keys().filter(|row| !self.checks.polled_since_calm(**row));
         let state = self.daemon().map(|daemon| daemon.limiter.state.clone());
-        format!("{pending:?}, labels not polled: {:?}, account: {state:?}", unpolled.collect::<Vec<_>>())
+        let all = self.is_all_discovered();
+        format!(
+            "{pending:?}, labels not polled: {:?}, all discovered: {all}, account: {state:?}",
+            unpolled.collect::<Vec<_>>()
+        )
     }
 }

@@ -11,10 +11,12 @@ use trackpost::domain::label::LabelId;
 use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
 use trackpost::domain::polling::account_status::AccountState;
 use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
-use trackpost::domain::polling::budget::Budget;
+use trackpost::domain::polling::budget::{Budget, Month};
 use trackpost::domain::polling::label_record::LabelRecord;
 use trackpost::domain::polling::quota::{Quota, ended_by};
-use trackpost::domain::polling::rate_limiter::{AllowedRequest, EndedRequests, RateLimiter};
+use trackpost::domain::polling::rate_limiter::{
+    AllowedRequest, Denied, EndedRequests, RateLimiter, RequestKind,
+};
 use trackpost::domain::polling::schedule::{Entry, Place, Schedule};
 use trackpost::domain::time::later;
 use trackpost::domain::tracking::reading::Reading;
@@ -25,6 +27,8 @@ use trackpost::workers::poller::LONGEST_HOLD;
 use trackpost::workers::poller::batch::UnwrittenPolls;
 
 use super::database::Settling;
+use super::discovering::Discoverer;
+use super::script::Moment;
 use super::world::{Crash, World};
 
 /// A poll in flight.
@@ -116,6 +120,9 @@ pub struct Daemon {
     pub version: i64,
     pub attempts: BTreeMap<u64, InFlight>,
     pub couriers: BTreeMap<SubscriberName, Courier>,
+    pub discoverer: Option<Discoverer>,
+    /// Time at which the next label is due, as the poller said last.
+    pub next_due: Option<Timestamp>,
     pub jobs: Vec<Job>,
     /// Real time of the next commit.
     pub commit_at: Option<Timestamp>,
@@ -139,7 +146,7 @@ impl Daemon {
         world.commit_now(|db| {
             let reserved = std::mem::take(&mut db.reserved);
             if reserved > 0 {
-                *db.requests.entry(now.as_second()).or_default() += reserved as usize;
+                db.add_requests(now, Month::of(now), reserved);
             }
         })?;
         let lately = world.db.requests.range(now.as_second() - KEPT_SECONDS + 1..);
@@ -148,10 +155,14 @@ impl Daemon {
         let share = world.db.share;
         state.continue_at(last_request_at, share.throttled_at, now);
         let per_minute = world.account.requests_per_minute;
+        let month = Month::of(now).start;
+        let this_month = world.db.months.get(&month).copied().unwrap_or(0);
         let count = lately.iter().map(|(_, requests)| *requests as u64).sum();
         let quota = Quota::new(per_minute).with_used(lately);
-        let limiter =
-            RateLimiter::new(quota, Budget::new(0, count, count, now), share, state, per_minute, 0.0);
+        let months = world.db.months.iter().map(|(start, requests)| (*start, *requests));
+        let budget =
+            Budget::new(world.account.requests_per_month, this_month, count, now).with_months(months);
+        let limiter = RateLimiter::new(quota, budget, share, state, per_minute, 0.0);
         let mut daemon = Self {
             clocks: Clocks::new(now, mark.uptime),
             skew: SignedDuration::ZERO,
@@ -166,6 +177,8 @@ impl Daemon {
             version: world.db.registry,
             attempts: BTreeMap::new(),
             couriers: BTreeMap::new(),
+            discoverer: Discoverer::new(world),
+            next_due: None,
             jobs: Vec::new(),
             commit_at: None,
             wake: world.now,
@@ -199,6 +212,28 @@ impl Daemon {
     pub fn put(&mut self, world: &World, label: &LabelRecord, now: Timestamp) {
         let alert_at = world.policy.alerts.due_at(&label.poll_state, label);
         self.schedule.put(label, alert_at, now);
+    }
+
+    /// Returns a permit, or when to try again.
+    pub fn acquire(
+        &mut self,
+        world: &mut World,
+        kind: RequestKind,
+    ) -> Result<Result<AllowedRequest, Option<Timestamp>>, Crash> {
+        let now = world.wall();
+        loop {
+            self.limiter.set_skew(self.skew, now);
+            self.limiter.share_recovered(now);
+            match self.limiter.acquire(kind, now) {
+                Ok(call) => return Ok(Ok(call)),
+                Err(Denied { reserve: Some(requests), .. }) => {
+                    world.reached(Moment::Reserving)?;
+                    world.commit_now(|db| db.reserved += requests)?;
+                    self.limiter.add_reserved(requests);
+                }
+                Err(Denied { free_at, .. }) => return Ok(Err(free_at)),
+            }
+        }
     }
 
     /// Starts a courier for each subscriber; couriers of others end.
@@ -245,7 +280,8 @@ impl Daemon {
         let attempts = attempts.filter_map(|attempt| attempt.reply.as_ref().map(|(_, at)| *at));
         let couriers = self.couriers.values().map(|courier| courier.wake);
         let batch = self.batch.due_at().filter(|_| !self.is_flushing()).map(|at| world.real(at));
-        let rest = [Some(self.wake), self.commit_at, batch].into_iter().flatten();
+        let discoverer = self.discoverer.as_ref().map(Discoverer::next);
+        let rest = [Some(self.wake), self.commit_at, batch, discoverer].into_iter().flatten();
         ends.chain(attempts).chain(couriers).chain(rest).min().unwrap_or(Timestamp::MAX)
     }
 

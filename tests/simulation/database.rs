@@ -14,9 +14,11 @@ use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
 use trackpost::domain::messages::{Message, SystemSubject, repeated_id};
 use trackpost::domain::polling::account_status::{AccountChange, AccountState, due_after_outage};
 use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
+use trackpost::domain::polling::budget::Month;
+use trackpost::domain::polling::discovery::DiscoveryProgress;
 use trackpost::domain::polling::label_record::LabelRecord;
 use trackpost::domain::polling::rate_limiter::EndedRequests;
-use trackpost::domain::registration::Retired;
+use trackpost::domain::registration::RegistrationRecord;
 use trackpost::domain::time::later;
 use trackpost::domain::tracking::matching::KnownEvent;
 use trackpost::store::accounts::AccountRecord;
@@ -43,7 +45,11 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 pub struct Database {
     pub labels: BTreeMap<i64, LabelRecord>,
-    pub(super) retired: BTreeMap<i64, Retired>,
+    /// Registrations as last written; the rest of a label's row changes with its polls.
+    pub(super) registrations: BTreeMap<i64, RegistrationRecord>,
+    /// Number of times that discovery began to poll a label, by row.
+    pub discovered: BTreeMap<i64, usize>,
+    pub discovery: DiscoveryProgress,
     pub events: BTreeMap<i64, Vec<KnownEvent>>,
     pub message_ids: HashSet<String>,
     pub deliveries: BTreeMap<i64, Delivery>,
@@ -51,6 +57,8 @@ pub struct Database {
     pub account: Option<AccountState>,
     pub reserved: u32,
     pub requests: BTreeMap<i64, usize>,
+    /// Requests of each month, by its start.
+    pub months: BTreeMap<Timestamp, u64>,
     pub share: AdaptiveLimit,
     pub held: BTreeMap<String, Timestamp>,
     pub registry: i64,
@@ -103,10 +111,15 @@ impl Database {
         let last = self.clock.replace(clock.clone());
         self.move_requests(last.map(|last| last.mark.jump_until(clock.mark)).unwrap_or_default());
         for ended in ended {
-            *self.requests.entry(ended.at.as_second()).or_default() += ended.requests as usize;
+            self.add_requests(ended.at, ended.month, ended.requests);
             self.reserved = self.reserved.saturating_sub(ended.requests);
         }
         self.share = share.unwrap_or(self.share);
+    }
+
+    pub fn add_requests(&mut self, at: Timestamp, month: Month, requests: u32) {
+        *self.requests.entry(at.as_second()).or_default() += requests as usize;
+        *self.months.entry(month.start).or_default() += u64::from(requests);
     }
 
     pub fn write_unchanged(&mut self, polls: impl IntoIterator<Item = UnchangedPoll>) {

@@ -110,6 +110,7 @@ impl World {
         let soon = self.now + SignedDuration::from_secs(2);
         if let Some(daemon) = &mut self.daemon {
             daemon.wake = soon;
+            daemon.discoverer.iter_mut().for_each(|discoverer| discoverer.wake = soon);
             daemon.couriers.values_mut().for_each(|courier| courier.wake = soon);
         }
     }

@@ -9,7 +9,9 @@ mod checks;
 mod daemon;
 mod database;
 mod delivering;
+mod discovering;
 mod effects;
+mod limits;
 mod outside;
 mod polling;
 mod registry;
@@ -54,11 +56,22 @@ fn run_seed(seed: u64) -> Result<(), String> {
             assert_eq!(again, Err(reason.message().to_owned()), "the script gives another run");
             let story = world.story.unwrap_or_default();
             let last = &story[story.len().saturating_sub(variable("TRACKPOST_STORY", 30) as usize)..];
-            let Script { parcels, requests_per_minute, max_in_flight, memory, noise, steps } = script;
+            let Script {
+                parcels,
+                listed,
+                begins_in,
+                requests_per_minute,
+                requests_per_month,
+                max_in_flight,
+                memory,
+                noise,
+                steps,
+            } = script;
             let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
             Err(format!(
-                "seed {seed}: {reason}\nparcels {parcels:?}, {requests_per_minute} a minute, {max_in_flight} in \
-                 flight, memory {memory}, noise {noise}\n{}\n...\n{}",
+                "seed {seed}: {reason}\nparcels {parcels:?}, listed {listed:?}, begins in {begins_in} h, \
+                 {requests_per_minute} a minute, {requests_per_month} a month, {max_in_flight} in flight, memory \
+                 {memory}, noise {noise}\n{}\n...\n{}",
                 steps.join("\n"),
                 last.join("\n")
             ))

@@ -12,12 +12,13 @@ use trackpost::domain::delivery::outbox::PendingDelivery;
 use trackpost::domain::delivery::outcome::Outcome;
 use trackpost::domain::label::LabelId;
 use trackpost::domain::messages::envelope;
+use trackpost::domain::polling::discovery::{ListPage, ListRequest, ListedLabel, ListedState};
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::sandbox::ledger::{Accepted, Served};
 use trackpost::sandbox::{Carrier, JourneyKind, Parcel, ReceivedCallback, Verified};
 use trackpost::shipstation::reading_of_body;
 
-use super::script::{ApiMode, ListChange, ReceiverMode};
+use super::script::{ApiMode, ListChange, Listed, ReceiverMode};
 
 /// The names of [`Carrier::ALL`] in answers.
 const CARRIERS: [&str; 3] = ["ups", "fedex_walleted", "stamps_com"];
@@ -36,6 +37,8 @@ struct List {
 
 pub struct Api {
     pub ids: Vec<LabelId>,
+    /// Labels of the list; they are the last of all.
+    pub listed: Vec<Listed>,
     parcels: Vec<Parcel>,
     carriers: Vec<usize>,
     lists: Vec<List>,
@@ -46,13 +49,15 @@ pub struct Api {
 }
 
 /// An answer and the seconds that it takes.
-pub struct Reply {
-    pub reading: Reading,
+pub struct Reply<T = Reading> {
+    pub reading: T,
     pub takes: Duration,
 }
 
 impl Api {
-    pub fn new(parcels: &[(usize, usize)], seed: u64, start: Timestamp) -> Self {
+    pub fn new(registered: &[(usize, usize)], listed: &[Listed], seed: u64, start: Timestamp) -> Self {
+        let parcels = registered.iter().copied().chain(listed.iter().map(|listed| listed.parcel));
+        let parcels: Vec<(usize, usize)> = parcels.collect();
         let ids: Vec<LabelId> = (1..=parcels.len() as u64).map(LabelId::numbered).collect();
         let carriers = parcels.iter().map(|(_, carrier)| *carrier).collect();
         let parcels = parcels.iter().zip(&ids).map(|((journey, carrier), id)| {
@@ -61,7 +66,8 @@ impl Api {
         let parcels: Vec<Parcel> = parcels.collect();
         let lists = parcels.iter().map(|_| List::default()).collect();
         let (refused, served) = (BTreeMap::new(), Served::default());
-        Self { ids, parcels, carriers, lists, start, mode: None, refused, served }
+        let listed = listed.to_vec();
+        Self { ids, listed, parcels, carriers, lists, start, mode: None, refused, served }
     }
 
     pub fn set_mode(&mut self, mode: ApiMode, percent: u8, until: Timestamp) {
@@ -107,46 +113,95 @@ impl Api {
 
     /// Answers a request at `now`. `last`: digest of the last answer that the client knows.
     pub fn answer(&mut self, label: usize, last: Option<u64>, now: Timestamp, rng: &mut Rng) -> Reply {
-        self.served.requested("key", now);
-        let mode = self.mode.as_ref().filter(|(_, percent, until)| now < *until && rng.u8(0..100) < *percent);
-        let mode = mode.map(|(mode, ..)| mode.clone());
-        let takes = Duration::from_millis(rng.u64(20..1_500));
-        let detail = || "simulated".to_owned();
-        let reading = match mode {
-            Some(ApiMode::ServerError) => Reading::ServerError { status: 502 },
-            Some(ApiMode::Garbled) => Reading::Garbled { status: 200, detail: detail() },
-            Some(ApiMode::Unauthorized) => Reading::Unauthorized { status: 401, detail: detail() },
-            Some(ApiMode::WrongEndpoint) => {
-                Reading::WrongEndpoint { status: Some(404), url: detail(), detail: detail() }
-            }
-            Some(ApiMode::Refuses) => Reading::Refused { status: 403, detail: detail() },
-            Some(ApiMode::Throttles(seconds)) => {
-                let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
-                Reading::Throttled { retry_after }
-            }
-            Some(ApiMode::CarrierThrottles { named, seconds }) => Reading::CarrierThrottled {
-                carrier: named.then(|| CARRIERS[self.carriers[label]].to_owned()),
-                retry_after: Some(Duration::from_secs(seconds.into())),
-            },
-            Some(ApiMode::Hangs) => {
-                return Reply { reading: Reading::TimedOut, takes: Duration::from_secs(30) };
-            }
-            Some(ApiMode::NoConnection) => Reading::NoConnection { detail: detail() },
-            Some(ApiMode::Shortage) => Reading::OurFault { detail: detail() },
-            Some(ApiMode::Late(seconds)) if seconds >= 30 => {
+        let carrier = CARRIERS[self.carriers[label]];
+        let Reply { reading, takes } = self.fault(Some(carrier), now, rng);
+        let reading = match reading {
+            Some(Reading::TimedOut) if matches!(self.mode, Some((ApiMode::Late(_), ..))) => {
                 self.body(label, now);
-                return Reply { reading: Reading::TimedOut, takes: Duration::from_secs(30) };
+                Reading::TimedOut
             }
-            Some(ApiMode::Late(seconds)) => {
-                let reading = self.read(label, last, now);
-                return Reply { reading, takes: Duration::from_secs(seconds.into()) };
-            }
+            Some(reading) => reading,
             None if self.refused.get(&label).is_some_and(|until| now < *until) => {
                 Reading::Refused { status: 404, detail: format!("no label {label}") }
             }
             None => self.read(label, last, now),
         };
         Reply { reading, takes }
+    }
+
+    /// Answers a request for the list at `now`.
+    pub fn list(
+        &mut self,
+        request: ListRequest,
+        now: Timestamp,
+        rng: &mut Rng,
+    ) -> Reply<Result<ListPage, Reading>> {
+        let Reply { reading, takes } = self.fault(None, now, rng);
+        let reading = reading.map_or_else(|| Ok(self.page(request, now)), Err);
+        Reply { reading, takes }
+    }
+
+    fn page(&self, request: ListRequest, now: Timestamp) -> ListPage {
+        let numbers = self.ids.iter().skip(self.ids.len() - self.listed.len());
+        let mut labels: Vec<ListedLabel> = numbers
+            .zip(&self.listed)
+            .filter(|(_, listed)| listed.shows_at(self.start) <= now)
+            .map(|(id, listed)| ListedLabel {
+                id: id.clone(),
+                created_at: Some(listed.created_at(self.start)),
+                state: listed.state(self.start, now),
+                metadata: Default::default(),
+            })
+            .filter(|label| label.created_at >= Some(request.created_from))
+            .filter(|label| !request.voided_only || label.state == ListedState::Voided)
+            .collect();
+        labels.sort_by_key(|label| label.created_at);
+        let size = request.page_size as usize;
+        let passed = (request.page as usize - 1) * size;
+        let more = labels.len() > passed + size;
+        let labels = labels.into_iter().skip(passed).take(size).collect();
+        ListPage { labels, more, illegible: 0 }
+    }
+
+    /// Counts a request, and returns its fault, if any.
+    fn fault(&mut self, carrier: Option<&str>, now: Timestamp, rng: &mut Rng) -> Reply<Option<Reading>> {
+        self.served.requested("key", now);
+        let mode = self.mode.as_ref().filter(|(_, percent, until)| now < *until && rng.u8(0..100) < *percent);
+        let mode = mode.map(|(mode, ..)| mode.clone());
+        let takes = Duration::from_millis(rng.u64(20..1_500));
+        let detail = || "simulated".to_owned();
+        let hangs = Duration::from_secs(30);
+        let (reading, takes) = match mode {
+            None => return Reply { reading: None, takes },
+            Some(ApiMode::ServerError) => (Reading::ServerError { status: 502 }, takes),
+            Some(ApiMode::Garbled) => (Reading::Garbled { status: 200, detail: detail() }, takes),
+            Some(ApiMode::Unauthorized) => (Reading::Unauthorized { status: 401, detail: detail() }, takes),
+            Some(ApiMode::WrongEndpoint) => {
+                (Reading::WrongEndpoint { status: Some(404), url: detail(), detail: detail() }, takes)
+            }
+            Some(ApiMode::Refuses) => (Reading::Refused { status: 403, detail: detail() }, takes),
+            Some(ApiMode::Throttles(seconds)) => {
+                let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.into()));
+                (Reading::Throttled { retry_after }, takes)
+            }
+            Some(ApiMode::CarrierThrottles { named, seconds }) => {
+                let retry_after = Some(Duration::from_secs(seconds.into()));
+                match carrier {
+                    Some(carrier) => {
+                        let carrier = named.then(|| carrier.to_owned());
+                        (Reading::CarrierThrottled { carrier, retry_after }, takes)
+                    }
+                    None => return Reply { reading: None, takes },
+                }
+            }
+            Some(ApiMode::NoConnection) => (Reading::NoConnection { detail: detail() }, takes),
+            Some(ApiMode::Shortage) => (Reading::OurFault { detail: detail() }, takes),
+            Some(ApiMode::Late(seconds)) if seconds < 30 => {
+                return Reply { reading: None, takes: Duration::from_secs(seconds.into()) };
+            }
+            Some(ApiMode::Hangs | ApiMode::Late(_)) => (Reading::TimedOut, hangs),
+        };
+        Reply { reading: Some(reading), takes }
     }
 
     fn read(&mut self, label: usize, last: Option<u64>, now: Timestamp) -> Reading {
@@ -158,6 +213,30 @@ impl Api {
         let body = self.lists[label].apply(self.parcels[label].answer(elapsed));
         self.served.record_answer(self.ids[label].as_str(), &body);
         body
+    }
+}
+
+impl Listed {
+    pub fn created_at(&self, start: Timestamp) -> Timestamp {
+        start + SignedDuration::from_secs(self.created.into())
+    }
+
+    fn shows_at(&self, start: Timestamp) -> Timestamp {
+        after(self.created_at(start), self.late)
+    }
+
+    pub fn completed_at(&self, start: Timestamp) -> Timestamp {
+        after(self.shows_at(start), self.making)
+    }
+
+    pub fn voided_at(&self, start: Timestamp) -> Option<Timestamp> {
+        self.voided.map(|voided| after(self.completed_at(start), voided))
+    }
+
+    fn state(&self, start: Timestamp, now: Timestamp) -> ListedState {
+        let completed = if self.completed_at(start) <= now { "completed" } else { "processing" };
+        let voided = self.voided_at(start).is_some_and(|at| at <= now);
+        ListedState::of(Some(completed), Some(voided), Some(true))
     }
 }
 

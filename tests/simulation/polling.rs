@@ -6,7 +6,7 @@ use trackpost::domain::polling::account_status::AccountChange;
 use trackpost::domain::polling::label_record::LabelRecord;
 use trackpost::domain::polling::learning::LearnedRates;
 use trackpost::domain::polling::poll::{self, PollContext, UnchangedPlan};
-use trackpost::domain::polling::rate_limiter::{Demand, Denied, RequestKind};
+use trackpost::domain::polling::rate_limiter::{Demand, RequestKind};
 use trackpost::domain::time::later;
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::store::accounts::AccountRecord;
@@ -39,6 +39,7 @@ impl Daemon {
         }
         self.write_batch(world);
         let next = self.start_polls(world)?;
+        self.next_due = self.schedule.next_due();
         let next = next.unwrap_or_else(|| later(now, IDLE_INTERVAL));
         self.wake = world.real(next).max(world.now);
         Ok(())
@@ -90,23 +91,15 @@ impl Daemon {
                 }
                 return Ok(self.schedule.next_due());
             };
-            let call = loop {
-                self.limiter.set_skew(self.skew, now);
-                self.limiter.share_recovered(now);
-                match self.limiter.acquire(RequestKind::Poll, now) {
-                    Ok(call) => break call,
-                    Err(Denied { reserve: Some(requests), .. }) => {
-                        world.reached(Moment::Reserving)?;
-                        world.commit_now(|db| db.reserved += requests)?;
-                        self.limiter.add_reserved(requests);
-                    }
-                    Err(Denied { free_at, .. }) => {
-                        self.schedule.end(place);
-                        return Ok(free_at);
-                    }
+            let call = match self.acquire(world, RequestKind::Poll)? {
+                Ok(call) => call,
+                Err(free_at) => {
+                    self.schedule.end(place);
+                    return Ok(free_at);
                 }
             };
             let entry = *self.schedule.entry(place);
+            world.count_passed_over(entry.row);
             let id = world.next_id();
             let unwritten = self.batch.withdraw(entry.row);
             let label = self.number(world, place);

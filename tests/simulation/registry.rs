@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::label::{AccountName, LabelId, LabelKey, LabelState, Source};
+use trackpost::domain::polling::discovery::{DiscoveryProgress, PageResult};
 use trackpost::domain::polling::label_record::{LabelRecord, PollState};
 use trackpost::domain::registration::{
     self, Origin, RegistrationRecord, RegistrationWrite, RegistryChange, WantedRegistration,
@@ -12,56 +13,61 @@ use super::database::Database;
 
 impl Database {
     pub fn insert_label(&mut self, row: i64, account: &AccountName, id: &LabelId, now: Timestamp) {
+        let change = self.next_change(Origin::Config, now);
+        let wanted = wanted(Source::File);
+        if let RegistrationWrite::Insert(registered) = registration::register(None, &wanted, change) {
+            self.insert(row, LabelKey { account: account.clone(), id: id.clone() }, registered, now);
+        }
+    }
+
+    fn insert(&mut self, row: i64, key: LabelKey, registered: RegistrationRecord, now: Timestamp) {
         let record = LabelRecord {
             row,
-            key: LabelKey { account: account.clone(), id: id.clone() },
+            key,
             metadata: Default::default(),
-            version: self.next_change(now).version,
+            version: registered.version,
             registered_at: now,
             poll_state: PollState::new(now),
             recent_polls: "[]".to_owned(),
         };
+        self.registrations.insert(row, registered);
         self.labels.insert(row, record);
     }
 
-    fn next_change(&mut self, now: Timestamp) -> RegistryChange {
+    fn next_change(&mut self, by: Origin, now: Timestamp) -> RegistryChange {
         self.registry += 1;
-        RegistryChange { by: Origin::Config, version: self.registry, now }
+        RegistryChange { by, version: self.registry, now }
     }
 
     fn registration(&self, row: i64) -> Option<RegistrationRecord> {
         let label = self.labels.get(&row)?;
         let state = &label.poll_state;
         Some(RegistrationRecord {
-            by_config: state.state != LabelState::Removed,
-            by_hand: false,
-            by_discovery: false,
-            dismissed: false,
-            source: Source::File,
-            metadata: "{}".to_owned(),
-            file_key: None,
             version: label.version,
             state: state.state,
             next_poll_at: state.next_poll_at,
             finished_at: state.finished_at,
             last_answer_at: state.last_answer_at,
-            retired: self.retired.get(&row).copied(),
+            ..self.registrations[&row].clone()
         })
     }
 
     fn write_registration(&mut self, row: i64, record: RegistrationRecord) -> Option<&mut PollState> {
-        self.retired.remove(&row);
-        self.retired.extend(record.retired.map(|retired| (row, retired)));
         let label = self.labels.get_mut(&row)?;
         label.version = record.version;
         let state = &mut label.poll_state;
         (state.state, state.next_poll_at) = (record.state, record.next_poll_at);
         state.last_answer_at = record.last_answer_at;
+        self.registrations.insert(row, record);
         Some(state)
     }
 
     pub fn remove_label(&mut self, row: i64, now: Timestamp) {
-        let change = self.next_change(now);
+        self.withdraw(row, Origin::Config, now);
+    }
+
+    fn withdraw(&mut self, row: i64, by: Origin, now: Timestamp) {
+        let change = self.next_change(by, now);
         let registered = self.registration(row);
         if let Some(record) = registered.and_then(|record| registration::withdraw(&record, change)) {
             self.write_registration(row, record);
@@ -70,19 +76,58 @@ impl Database {
 
     /// Registers a removed label again. Returns the wait until its next poll at most.
     pub fn register_label(&mut self, row: i64, now: Timestamp) -> Option<SignedDuration> {
-        let wanted = WantedRegistration { source: Source::File, metadata: "{}".to_owned(), file_key: None };
-        let change = self.next_change(now);
-        match registration::register(Some(&self.registration(row)?), &wanted, change) {
+        let change = self.next_change(Origin::Config, now);
+        match registration::register(Some(&self.registration(row)?), &wanted(Source::File), change) {
             RegistrationWrite::Nothing | RegistrationWrite::Insert(_) => None,
             RegistrationWrite::Update(record) => self.write_registration(row, record)?.wait.map(signed),
             RegistrationWrite::Restart(record) => {
-                let after = self.write_registration(row, record)?;
-                (after.reason, after.wait, after.pace) = (None, None, None);
-                after.last_changed_at = Some(now);
-                (after.failures, after.failing_since, after.refusals, after.refused_since) =
-                    (0, None, 0, None);
+                self.restart(row, record, now);
                 Some(SignedDuration::ZERO)
             }
+        }
+    }
+
+    fn restart(&mut self, row: i64, record: RegistrationRecord, now: Timestamp) {
+        let Some(after) = self.write_registration(row, record) else { return };
+        (after.reason, after.wait, after.pace) = (None, None, None);
+        after.last_changed_at = Some(now);
+        (after.failures, after.failing_since, after.refusals, after.refused_since) = (0, None, 0, None);
+    }
+
+    /// Writes a page of the list. `account` and `number`: the labels' account, and the row of each id.
+    pub fn write_discovered(
+        &mut self,
+        page: &PageResult,
+        progress: DiscoveryProgress,
+        account: &AccountName,
+        row: impl Fn(&LabelId) -> i64,
+        now: Timestamp,
+    ) {
+        self.discovery = progress;
+        let change = self.next_change(Origin::Discovery, now);
+        for label in &page.tracked {
+            let row = row(&label.id);
+            let stored = self.registration(row);
+            match registration::register(stored.as_ref(), &wanted(Source::Discovered), change) {
+                RegistrationWrite::Nothing => continue,
+                RegistrationWrite::Update(record) => {
+                    self.write_registration(row, record);
+                    continue;
+                }
+                RegistrationWrite::Insert(record) => {
+                    self.insert(
+                        row,
+                        LabelKey { account: account.clone(), id: label.id.clone() },
+                        record,
+                        now,
+                    );
+                }
+                RegistrationWrite::Restart(record) => self.restart(row, record, now),
+            }
+            *self.discovered.entry(row).or_default() += 1;
+        }
+        for id in &page.voided {
+            self.withdraw(row(id), Origin::Discovery, now);
         }
     }
 
@@ -104,4 +149,8 @@ impl Database {
             }
         }
     }
+}
+
+fn wanted(source: Source) -> WantedRegistration {
+    WantedRegistration { source, metadata: "{}".to_owned(), file_key: None }
 }

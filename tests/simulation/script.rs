@@ -9,7 +9,13 @@ use trackpost::domain::delivery::outcome::Outcome;
 pub struct Script {
     /// JourneyKind and carrier of each parcel, by number.
     pub parcels: Vec<(usize, usize)>,
+    /// Labels that only the list has. If there are none, discovery is off.
+    pub listed: Vec<Listed>,
+    /// Hours from the start of the month until the run begins.
+    pub begins_in: u32,
     pub requests_per_minute: u32,
+    /// 0: unlimited.
+    pub requests_per_month: u64,
     pub max_in_flight: u32,
     /// Deliveries that a courier holds in memory.
     pub memory: usize,
@@ -17,6 +23,20 @@ pub struct Script {
     pub steps: Vec<(u32, Action)>,
     /// Seed of jitter, latencies and shares.
     pub noise: u64,
+}
+
+/// A label that discovery finds. Seconds of real time.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed {
+    pub parcel: (usize, usize),
+    /// `created_at`, after the begin of the run.
+    pub created: i32,
+    /// Time until the list has it.
+    pub late: u32,
+    /// Time in creation after that.
+    pub making: u32,
+    /// Time until it is voided after that.
+    pub voided: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +120,7 @@ pub enum Action {
 pub enum Moment {
     Now,
     PollSent,
+    PageRead,
     AnswerRead,
     Reserving,
     BeforeCommit,
@@ -230,6 +251,7 @@ fn any_moment() -> impl Strategy<Value = Moment> {
     prop_oneof![
         Just(Moment::Now),
         Just(Moment::PollSent),
+        Just(Moment::PageRead),
         Just(Moment::AnswerRead),
         Just(Moment::Reserving),
         Just(Moment::BeforeCommit),
@@ -267,14 +289,37 @@ fn any_action(labels: usize) -> impl Strategy<Value = Action> {
     ]
 }
 
+fn any_listed() -> impl Strategy<Value = Listed> {
+    // Within `lookback`, and later.
+    let created = prop_oneof![-1_000_000_i32..0, 0_i32..20_000, 0_i32..1_000_000];
+    let making = prop_oneof![Just(0_u32), 0_u32..20_000];
+    let voided = proptest::option::weighted(0.2, 0_u32..200_000);
+    let parcel = (0_usize..6, 0_usize..3);
+    (parcel, created, 0_u32..840, making, voided).prop_map(|(parcel, created, late, making, voided)| Listed {
+        parcel,
+        created,
+        late,
+        making,
+        voided,
+    })
+}
+
 pub fn any_script() -> impl Strategy<Value = Script> {
     let parcels = vec((0_usize..6, 0_usize..3), 1..7);
+    let listed = prop_oneof![Just(Vec::new()), vec(any_listed(), 1..5)];
     let memory = prop_oneof![Just(1_000_usize), 1_usize..8];
-    let settings = (parcels, prop_oneof![Just(160_u32), 2_u32..12], 1_u32..9, memory, any::<u64>());
-    settings.prop_flat_map(|(parcels, requests_per_minute, max_in_flight, memory, noise)| {
+    let month = prop_oneof![3 => Just(0_u64), 1 => 20_u64..200, 1 => 200_u64..5_000];
+    let begins_in = prop_oneof![Just(33_u32), 0_u32..720];
+    let account = (prop_oneof![Just(160_u32), 2_u32..12], month, begins_in);
+    let settings = (parcels, listed, account, 1_u32..9, memory, any::<u64>());
+    settings.prop_flat_map(|(parcels, listed, account, max_in_flight, memory, noise)| {
+        let (requests_per_minute, requests_per_month, begins_in) = account;
         vec((any_span(), any_action(parcels.len())), 0..40).prop_map(move |steps| Script {
             parcels: parcels.clone(),
+            listed: listed.clone(),
+            begins_in,
             requests_per_minute,
+            requests_per_month,
             max_in_flight,
             memory,
             steps,

@@ -19,6 +19,8 @@ settle = ["6h", "24h"]
 [accounts.main]
 base_url = "http://127.0.0.1:1"
 api_key = "TEST_key"
+[accounts.main.discover]
+enabled = true
 [subscribers.orders]
 url = "http://127.0.0.1:2/0"
 secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::account::Account;
 use trackpost::domain::clock::Mark;
 use trackpost::domain::delivery::outbox::PendingDelivery;
-use trackpost::domain::label::LabelState;
 use trackpost::domain::messages::subscriber::SubscriberName;
+use trackpost::domain::polling::discovery::ListRequest;
 use trackpost::domain::time::earlier;
 use trackpost::workers::poller::PollPolicy;
 
@@ -29,11 +29,12 @@ pub struct Crash {
 /// A request on its way.
 pub enum Arrival {
     Poll { label: usize, last: Option<u64> },
+    List(ListRequest),
     Callback { subscriber: String, delivery: Box<PendingDelivery> },
 }
 
 pub struct World {
-    began: Timestamp,
+    pub(super) began: Timestamp,
     /// Real time.
     pub now: Timestamp,
     /// Wall time minus real time.
@@ -69,10 +70,13 @@ impl World {
         for subscriber in &mut policy.subscribers {
             subscriber.max_in_flight = script.max_in_flight;
         }
-        let now: Timestamp = "2026-11-02T09:00:00Z".parse().unwrap();
+        account.requests_per_month = script.requests_per_month;
+        account.discover.enabled = !script.listed.is_empty();
+        let month: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+        let now = month + SignedDuration::from_hours(script.begins_in.into());
         let mut db = Database::default();
-        let api = Api::new(&script.parcels, script.noise, now);
-        for (row, id) in (1..).zip(&api.ids) {
+        let api = Api::new(&script.parcels, &script.listed, script.noise, now);
+        for (row, id) in (1..).zip(api.ids.iter().take(script.parcels.len())) {
             db.insert_label(row, &account.name, id, now);
         }
         Self {
@@ -111,10 +115,13 @@ impl World {
         }
         self.run_until(due)?;
         self.heal();
-        let end = self.now + SETTLES_WITHIN;
+        // With a budget, the rest of this month may have no request left, and the next one few.
+        let months =
+            SignedDuration::from_hours(if self.account.requests_per_month > 0 { 24 * 62 } else { 0 });
+        let end = self.now + SETTLES_WITHIN + months;
         while !self.is_settled() {
             if self.now > end {
-                return Err(format!("not settled within {SETTLES_WITHIN:#}: {}", self.unsettled()));
+                return Err(format!("not settled by {end}: {}", self.unsettled()));
             }
             self.run_until((self.now + SignedDuration::from_mins(10)).min(self.next()))?;
             self.now = self.now.max(self.next().min(self.now + SignedDuration::from_mins(10)));
@@ -184,6 +191,7 @@ impl World {
         if daemon.commit_at.is_some_and(ended) {
             self.commit(daemon)?;
         }
+        daemon.discoverer_step(self)?;
         let batch = daemon.batch.due_at().map(|at| self.real(at));
         if ended(daemon.wake) || batch.is_some_and(ended) {
             daemon.poller_step(self)?;
@@ -204,6 +212,15 @@ impl World {
                 self.log(|| format!("poll of {label}: {}", reply.reading.as_str()));
                 let poll = self.daemon.as_mut().and_then(|daemon| daemon.polls.get_mut(&id));
                 poll.into_iter().for_each(|poll| poll.reply = Some((reply.reading.clone(), ends)));
+            }
+            Arrival::List(request) => {
+                let reply = self.api.list(request, self.now, &mut self.rng);
+                let ends = self.now + late(reply.takes);
+                self.log(|| format!("list from {}: {:?}", request.created_from, reply.reading));
+                let discoverer = self.daemon.as_mut().and_then(|daemon| daemon.discoverer.as_mut());
+                let listing = discoverer.and_then(|discoverer| discoverer.listing.as_mut());
+                let listing = listing.filter(|listing| listing.id == id);
+                listing.into_iter().for_each(|listing| listing.reply = Some((reply.reading.clone(), ends)));
             }
             Arrival::Callback { subscriber, delivery } => {
                 let reply = self.receivers.receive(&subscriber, &delivery, self.now, &mut self.rng);
@@ -292,35 +309,13 @@ impl World {
 
     fn is_settled(&self) -> bool {
         let idle = self.daemon.as_ref().is_some_and(|daemon| {
-            daemon.polls.is_empty() && daemon.attempts.is_empty() && daemon.jobs.is_empty()
+            let listing = daemon.discoverer.as_ref().is_some_and(|discoverer| discoverer.listing.is_some());
+            daemon.polls.is_empty() && daemon.attempts.is_empty() && daemon.jobs.is_empty() && !listing
         });
         idle && self.on_the_way.is_empty()
+            && self.is_all_discovered()
             && NAMES.iter().all(|name| self.db.pending(&SubscriberName::new(name)) == 0)
             && self.db.labels.keys().all(|row| self.checks.polled_since_calm(*row))
-    }
-
-    pub fn is_disturbed(&self) -> bool {
-        let closed = |daemon: &Daemon| {
-            let state = &daemon.limiter.state;
-            state.probing() || state.open_at(self.wall()).is_some()
-        };
-        let held = || self.db.held.values().any(|until| *until > self.wall());
-        self.api.is_disturbed(self.now)
-            || self.slow_store.1 > self.now
-            || self.daemon.as_ref().is_none_or(closed)
-            || held()
-    }
-
-    /// Labels that are polled, by row.
-    pub fn polled_labels(&self) -> impl Iterator<Item = i64> {
-        let in_flight = |row: i64| {
-            self.daemon.iter().flat_map(|daemon| daemon.polls.values()).any(|poll| poll.entry.row == row)
-        };
-        let labels = self.db.labels.values();
-        let labels = labels.filter(|label| {
-            label.poll_state.state == LabelState::Active && label.poll_state.next_poll_at.is_some()
-        });
-        labels.map(|label| label.row).filter(move |row| !in_flight(*row))
     }
 
     /// Adds a line to the story.
@@ -359,6 +354,10 @@ impl World {
     }
 
     pub fn send(&mut self, id: u64, arrival: Arrival) {
+        if !matches!(arrival, Arrival::Callback { .. }) {
+            let now = self.wall();
+            self.checks.limits.requested(self.now, now);
+        }
         let at = self.now + SignedDuration::from_millis(self.rng.i64(1..300));
         self.on_the_way.push((at, id, arrival));
     }

@@ -3,6 +3,10 @@
 //! The rate is the rest of the budget divided by the rest of the month, so savings are used later and overspending is
 //! saved. A token bucket holds the requests of about an hour, so that a few labels can be polled at once. A month is a
 //! calendar month in UTC.
+//!
+//! Requests are counted for each month separately, because a clock that jumps into another month may return.
+
+use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -40,8 +44,8 @@ pub struct Budget {
     /// Requests a month; `None`: unlimited.
     limit: Option<u64>,
     month: Month,
-    /// Requests made in `month`.
-    used: u64,
+    /// Requests made in each month, by its start.
+    used: BTreeMap<Timestamp, u64>,
     /// Requests that may be sent now.
     bucket: f64,
     filled_at: Timestamp,
@@ -51,15 +55,24 @@ impl Budget {
     /// Returns a budget of `limit` requests a month (0: unlimited), of which `used` were sent in the month of `now` and
     /// `lately` in the last hour.
     pub fn new(limit: u64, used: u64, lately: u64, now: Timestamp) -> Self {
+        let month = Month::of(now);
         let mut budget = Self {
             limit: Some(limit).filter(|limit| *limit > 0),
-            month: Month::of(now),
-            used,
+            month,
+            used: BTreeMap::from([(month.start, used)]),
             bucket: 0.0,
             filled_at: now,
         };
         budget.bucket = (budget.most() - lately as f64).max(0.0);
         budget
+    }
+
+    /// Adds the requests of other months, each with its start.
+    pub fn with_months(mut self, used: impl IntoIterator<Item = (Timestamp, u64)>) -> Self {
+        for (start, requests) in used {
+            self.used.entry(start).or_insert(requests);
+        }
+        self
     }
 
     /// Changes the limit; used requests stay counted.
@@ -98,13 +111,13 @@ impl Budget {
 
     /// Counts a request. The caller checked [`Self::free_at`] before.
     pub fn count(&mut self) {
-        self.used += 1;
+        *self.used.entry(self.month.start).or_default() += 1;
         self.bucket -= 1.0;
     }
 
     /// Returns the requests a second that remain for the rest of the month; `None`: unlimited.
     pub fn rate(&self) -> Option<f64> {
-        let left = self.limit?.saturating_sub(self.used);
+        let left = self.limit?.saturating_sub(self.used());
         let time = self.month.end.duration_since(self.filled_at).as_secs_f64().max(1.0);
         Some(left as f64 / time)
     }
@@ -112,25 +125,25 @@ impl Budget {
     /// Returns the rate at which the bucket fills. It is one request higher than the rest of the budget needs, or the
     /// last request would be allowed only at the end of the month.
     fn fill_rate(&self) -> Option<f64> {
-        let left = self.limit?.saturating_sub(self.used);
+        let left = self.limit?.saturating_sub(self.used());
         let time = self.month.end.duration_since(self.filled_at).as_secs_f64().max(1.0);
         Some((left + 1) as f64 / time)
     }
 
     /// Returns when requests are sent again if the month's are used up.
     pub fn used_up_until(&self) -> Option<Timestamp> {
-        self.limit.is_some_and(|limit| self.used >= limit).then_some(self.month.end)
+        self.limit.is_some_and(|limit| self.used() >= limit).then_some(self.month.end)
     }
 
+    /// Requests of this month.
     pub fn used(&self) -> u64 {
-        self.used
+        self.used.get(&self.month.start).copied().unwrap_or(0)
     }
 
     /// Fills the bucket for the time that passed.
     pub fn fill(&mut self, now: Timestamp) {
-        if now >= self.month.end {
+        if !(self.month.start..self.month.end).contains(&now) {
             self.month = Month::of(now);
-            self.used = 0;
         }
         let passed = now.duration_since(self.filled_at).as_secs_f64().max(0.0);
         let filled = self.fill_rate().unwrap_or(0.0) * passed;
@@ -193,6 +206,20 @@ mod tests {
         assert_eq!(used_up.take(at("2026-11-16T00:00:00Z")), Err(december));
         assert_eq!(used_up.used_up_until(), Some(december));
         assert_eq!(used_up.take(december), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_returns_from_another_month_finds_the_used_requests() {
+        let (november, later) = (at("2026-11-16T00:00:00Z"), at("2029-03-31T23:00:00Z"));
+        let mut budget = Budget::new(2, 1, 0, november).with_months([(Month::of(later).start, 1)]);
+        assert_eq!(budget.take(later), Ok(()));
+        assert_eq!(budget.take(later), Err(Month::of(later).end), "the requests of an earlier process count");
+        let evenly = budget.take(november).unwrap_err();
+        assert!(evenly < Month::of(november).end, "the budget of another month is used up, not this one");
+        assert_eq!(budget.take(evenly), Ok(()));
+        assert_eq!(budget.take(november), Err(Month::of(november).end));
+        budget.fill(later);
+        assert_eq!((budget.used(), budget.used_up_until()), (2, Some(Month::of(later).end)));
     }
 
     proptest! {

@@ -9,6 +9,7 @@
 //! addresses of people, and links that open their labels.
 
 mod walk;
+mod walker;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use crate::domain::polling::account_status::{AccountSignal, backoff};
 use crate::domain::time::{after, later, signed};
 use crate::domain::tracking::reading::Reading;
 pub use walk::{ListRequest, PageResult, PageSize, Walk};
+pub use walker::Walker;
 
 /// A label in the list.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,22 +126,22 @@ impl DiscoveryProgress {
     }
 }
 
-/// Longest pause between two requests for the list.
-pub const MAX_PAUSE: SignedDuration = SignedDuration::from_hours(24);
-
 /// Returns the shortest time between two requests for the list at `now`, for an account that may send `allowed`
 /// requests a second. A walk takes at most one request in four; the polls have the others. The pause ends with the
 /// month, because a new month has a new budget.
 pub fn pause(allowed: f64, now: Timestamp) -> SignedDuration {
     let seconds = 4.0 / allowed.max(f64::MIN_POSITIVE);
-    let pause = SignedDuration::try_from_secs_f64(seconds).unwrap_or(MAX_PAUSE);
-    pause.min(MAX_PAUSE).min(Month::of(now).end.duration_since(now))
+    let pause = SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::MAX);
+    pause.min(Month::of(now).end.duration_since(now))
 }
 
 /// Returns the wait after `failures` failed requests in a row, as for a label that fails.
 pub fn retry_in(failures: u32) -> SignedDuration {
     signed(backoff(failures.saturating_sub(1)))
 }
+
+/// Time after a good answer to a poll in which a refused list does not concern the account.
+pub const RECENT_ANSWER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Returns the signal of a request for the list about the account, if any. `failure` is the reading of a failed
 /// request. `probe`: the request was the probe of an account that is not ok. `recently_answered`: a poll of this

@@ -140,13 +140,15 @@ fn a_date_in_the_future_does_not_move_the_position() {
 }
 
 #[test]
-fn an_incomplete_label_holds_the_position_for_a_while() {
+fn an_incomplete_label_holds_the_position_until_much_newer_labels_are_seen() {
     let hold = HOLD.as_secs();
-    for (now, position) in [(100, 10), (10 + hold - 1, 10), (10 + hold, 30)] {
-        let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(now));
-        let listed = vec![label(1, 10, ListedState::Undecided), label(2, 30, ListedState::Tracked)];
-        let taken = walk.take(page(listed, false), at(now));
-        assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-2"], Some(at(position))), "{now}");
+    for (newest, position) in [(30, 10), (10 + hold - 1, 10), (10 + hold, 10 + hold)] {
+        for ahead in [hold + 20, 400 * 86_400] {
+            let mut walk = Walk::for_new_labels(Some(at(0)), LOOKBACK, at(ahead));
+            let listed = vec![label(1, 10, ListedState::Undecided), label(2, newest, ListedState::Tracked)];
+            let taken = walk.take(page(listed, false), at(ahead));
+            assert_eq!((ids(&taken.tracked), taken.position), (vec!["se-2"], Some(at(position))), "{newest}");
+        }
     }
 }
 
@@ -230,12 +232,12 @@ fn walks_for_new_labels_and_voids_take_turns() {
 fn a_walk_leaves_three_requests_in_four_to_the_polls() {
     assert_eq!(pause(160.0 / 60.0, at(0)), SignedDuration::from_millis(1500));
     assert_eq!(pause(1.0 / 60.0, at(0)), SignedDuration::from_secs(240));
-    assert_eq!([pause(0.0, at(0)), pause(1e-9, at(0)), pause(-1.0, at(0))], [MAX_PAUSE; 3]);
-    let end = Month::of(at(0)).end;
+    let (start, end) = (Month::of(at(0)).start, Month::of(at(0)).end);
+    assert_eq!(pause(1.0 / 86_400.0, start).as_hours(), 96, "with one request a day, every fourth");
     assert_eq!(
-        pause(0.0, end - SignedDuration::from_hours(3)).as_hours(),
-        3,
-        "the pause ends with the month"
+        [pause(0.0, at(0)), pause(1e-9, at(0)), pause(-1.0, at(0))],
+        [end.duration_since(at(0)); 3],
+        "it ends with the month"
     );
     assert_eq!([1, 2, 7, 99].map(|n| retry_in(n).as_secs()), [60, 120, 3600, 3600]);
 }

@@ -14,7 +14,8 @@ use crate::domain::time::{earlier, signed};
 
 /// Overlap of a walk with the part before the position. It finds labels that appear later than their `created_at`.
 pub const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
-/// Longest time for which a label in creation holds the position back.
+/// A label in creation holds the position back until a label that is newer by more than this was seen. Both are the
+/// vendor's instants, so a jump of our clock does not end it.
 pub const HOLD: SignedDuration = SignedDuration::from_hours(6);
 /// Age up to which labels can be voided, about a month. A walk for voids goes back this far, or as far as `lookback`.
 const VOID_WINDOW: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -92,8 +93,8 @@ pub struct Walk {
     newest: Option<Timestamp>,
     /// Whether the list is sorted as requested.
     in_order: bool,
-    /// `created_at` of the oldest label in creation.
-    held: Option<Timestamp>,
+    /// `created_at` of the labels in creation that hold the position back.
+    undecided: Vec<Timestamp>,
     /// Labels of the last page, and the number of equal pages in a row.
     last_page: Vec<LabelId>,
     repeats: u32,
@@ -126,7 +127,7 @@ impl Walk {
             page_size: PageSize::default().0,
             newest: None,
             in_order: true,
-            held: None,
+            undecided: Vec::new(),
             last_page: Vec::new(),
             repeats: 0,
         }
@@ -165,8 +166,7 @@ impl Walk {
         let done = last || filter_ignored || endless;
         self.in_order &= in_order(self.created_from, &page.labels);
         let undecided = page.labels.iter().filter(|label| label.state == ListedState::Undecided);
-        let held = undecided.filter_map(|label| label.created_at).filter(|at| *at > earlier(now, HOLD)).min();
-        self.held = [self.held, held].into_iter().flatten().min();
+        self.undecided.extend(undecided.filter_map(|label| label.created_at));
         let newest = page.labels.iter().filter_map(|label| label.created_at).max();
         self.newest = self.newest.max(newest);
         match self.newest.map(whole_second) {
@@ -206,7 +206,8 @@ impl Walk {
             return None;
         }
         let seen = self.newest.map_or(self.base, |newest| newest.min(now).max(self.base));
-        Some(self.held.map_or(seen, |held| held.min(seen)))
+        let held = self.undecided.iter().filter(|at| **at > earlier(seen, HOLD)).min();
+        Some(held.map_or(seen, |held| seen.min(*held)))
     }
 }
 

@@ -211,7 +211,8 @@ impl RateLimiter {
         {
             return Err(denied(Some(kept.end)));
         }
-        if let Some(end) = self.budget.used_up_until().filter(|end| *end > now) {
+        self.budget.fill(now);
+        if let Some(end) = self.budget.used_up_until() {
             let used_up = self.logged_used_up.replace(end) != Some(end);
             return Err(Denied { free_at: Some(end), used_up, reserve: None });
         }
