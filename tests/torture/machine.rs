@@ -1,6 +1,7 @@
 //! Fault injector: causes a fault every few hundred milliseconds, in an order that follows from the seed.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
 use trackpost::clock::{self, Stopwatch};
@@ -310,12 +311,14 @@ impl Machine {
             &["backup", &backup],
         ];
         let arguments = commands[self.rng.usize(..commands.len())];
-        let name = arguments[..arguments.len().min(2)].join(" ");
-        self.count(&format!("command: {}", if arguments[0] == "backup" { "backup" } else { name.as_str() }));
+        let words = arguments.iter().take(2).filter(|word| **word != label && **word != backup);
+        self.count(&format!("command: {}", words.copied().collect::<Vec<_>>().join(" ")));
         let (status, output) = self.world.run_command(arguments).await;
         if status.code().is_none_or(|code| code > 1) {
             self.wrong.push(format!("trackpost {}: {status}: {output}", arguments.join(" ")));
         }
+        // Absent unless the command was that backup.
+        let _ = fs::remove_file(&backup);
         if arguments.starts_with(&["subscribers", "pause"]) {
             let (status, output) = self.world.run_command(&["subscribers", "resume", subscriber]).await;
             if !status.success() && !self.until.contains_key("disk") {

@@ -70,7 +70,7 @@ async fn run(options: Options) -> ExitCode {
         None => temporary.path().to_owned(),
     };
     println!("torture: seed {seed}, {seconds} s, in {}", folder.display());
-    let world = World::new(&folder, seed).await;
+    let world = World::new(&folder, seed, seconds).await;
     skipped(&world);
     let mut machine = Machine::new(world, seed, seconds);
     machine.run(seconds).await;

@@ -4,15 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A file system of 48 MiB, unmounted in the end.
+/// A file system that just holds the database of the run, unmounted in the end.
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    pub fn mount(folder: &Path) -> Option<Self> {
+    pub fn mount(folder: &Path, mebibytes: u64) -> Option<Self> {
         let path = folder.join("disk");
         fs::create_dir_all(&path).unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
             .arg(&path)
             .output()
             .is_ok_and(|output| output.status.success());

@@ -45,7 +45,7 @@ pub struct World {
 }
 
 impl World {
-    pub async fn new(folder: &Path, seed: u64) -> Self {
+    pub async fn new(folder: &Path, seed: u64, seconds: u64) -> Self {
         let loopback = "127.0.0.1:0".parse().unwrap();
         let options = SandboxOptions {
             api_keys: ACCOUNTS.map(key).into(),
@@ -55,7 +55,8 @@ impl World {
             ..Default::default()
         };
         let sandbox = Sandbox::bind(loopback, options).await.unwrap();
-        let disk = SmallDisk::mount(folder);
+        // A database grows by about a mebibyte a minute.
+        let disk = SmallDisk::mount(folder, 48 + seconds / 20);
         let fake_clock = FakeClock::new(folder);
         let options = ReceiverOptions {
             secrets: vec![SigningSecret::parse(SECRET).unwrap()],
