@@ -72,13 +72,12 @@ pub(super) async fn run(connection: &mut SqliteConnection, written: &RowsWritten
             }
         }
         written.rows.store(0, Ordering::Relaxed);
-        passive(connection).await;
-        if written.rows.load(Ordering::Relaxed) == 0 {
-            continue;
+        let mut done = passive(connection).await;
+        if written.rows.load(Ordering::Relaxed) > 0 {
+            // The first pass took long. The second leaves only few pages to the writer.
+            done = passive(connection).await;
+            written.incomplete.store(true, Ordering::Relaxed);
         }
-        // The first pass took long. The second leaves only few pages to the writer.
-        let done = passive(connection).await;
-        written.incomplete.store(true, Ordering::Relaxed);
         if done.is_some_and(|(pages, copied)| is_held_by_readers(pages, copied)) {
             let _ = sqlx::query("PRAGMA wal_checkpoint(RESTART)").execute(&mut *connection).await;
         }

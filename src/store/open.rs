@@ -63,7 +63,7 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .disable_statement_logging();
     let refused = |error: sqlx::Error| StoreError::open_failed(path, &error);
     let is_new = check_content(path).await?;
-    // The writer's statements change few pages, so their journals are kept in memory.
+    // The journals of the writer's statements are small: a statement changes few rows, or cannot be undone (`OR FAIL`).
     let writing = options.clone().pragma("temp_store", "MEMORY");
     let mut connection = SqliteConnection::connect_with(&writing).await.map_err(refused)?;
     MIGRATOR.run(&mut connection).await.map_err(|error| migration_failed(path, error))?;

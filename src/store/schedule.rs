@@ -58,8 +58,9 @@ impl Store {
         self.writer
             .write(move |tx| {
                 Box::pin(async move {
+                    // FAIL: without it SQLite would keep a copy of each changed page in memory, to undo the statement.
                     sqlx::query!(
-                        "UPDATE labels SET next_poll_at = ?2 + wait_ms
+                        "UPDATE OR FAIL labels SET next_poll_at = ?2 + wait_ms
                          WHERE +account = ?1 AND next_poll_at > ?2 + wait_ms",
                         account,
                         now
