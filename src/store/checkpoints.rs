@@ -1,8 +1,8 @@
 //! Checkpoints of the WAL, off the writer's path.
 //!
-//! A separate connection copies committed pages into the database while the writer goes on. The writer then copies the
-//! few pages that it wrote meanwhile, between two transactions. After such a complete checkpoint the next commit restarts
-//! the WAL. If checkpoints fall behind, the writer makes a whole one (`wal_autocheckpoint`).
+//! A separate connection copies committed pages into the database while the writer writes. The writer then copies the few
+//! pages that it wrote during that time, between two transactions. After such a complete checkpoint the next commit
+//! restarts the WAL. If checkpoints fall behind, the writer makes a whole one (`wal_autocheckpoint`).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl RowsWritten {
     }
 }
 
-/// Copies what no reader needs. Returns the number of pages in the WAL and of those copied. Pages that could not be
+/// Copies the pages of the WAL that no reader needs there. Returns the number of pages in the WAL and of those copied. Pages that could not be
 /// copied are copied by the next checkpoint.
 async fn passive(connection: &mut SqliteConnection) -> Option<(i64, i64)> {
     let done =

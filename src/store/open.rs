@@ -63,7 +63,8 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         .disable_statement_logging();
     let refused = |error: sqlx::Error| StoreError::open_failed(path, &error);
     let is_new = check_content(path).await?;
-    // The journals of the writer's statements are small: a statement changes few rows, or cannot be undone (`OR FAIL`).
+    // Keeps the journals of statements in memory. They are small: each statement changes few rows, or has `OR FAIL` and
+    // needs no journal.
     let writing = options.clone().pragma("temp_store", "MEMORY");
     let mut connection = SqliteConnection::connect_with(&writing).await.map_err(refused)?;
     MIGRATOR.run(&mut connection).await.map_err(|error| migration_failed(path, error))?;

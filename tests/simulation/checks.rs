@@ -105,7 +105,7 @@ impl Checks {
         self.held.remove(name);
     }
 
-    /// A poll made messages. None of these can be true before so much real time has passed since the registration.
+    /// A poll made messages. Each alert needs a minimum of real time since the registration.
     pub fn messages<'a>(&mut self, id: &LabelId, kinds: impl Iterator<Item = &'a str>, now: Timestamp) {
         let passed = now.duration_since(self.began.unwrap_or(now));
         for kind in kinds {

@@ -22,8 +22,8 @@ pub struct Limits {
     months: BTreeMap<Timestamp, u64>,
     /// Real time of the last request, or of the last jump of the clock.
     last_request: Option<Timestamp>,
-    /// By a waiting row and another one: the sum of the waits after which the other one was polled again meanwhile, and
-    /// the longest of them, in seconds.
+    /// By a waiting row and another one: the waits of the other one that ended with a poll while the first one waited.
+    /// Their sum and the longest of them, in seconds.
     passed_over: BTreeMap<(i64, i64), (f64, f64)>,
     /// Latest `created_at` from which a walk without a position began.
     listed_from: Option<Timestamp>,
