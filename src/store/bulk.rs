@@ -1,15 +1,19 @@
 //! Statements over many rows.
 //!
 //! A `VALUES` list of bound values costs a third of `json_each`. The lists come in a few sizes, so each statement is
-//! prepared once per connection. These statements are not checked at compile time; a test runs each of them.
+//! prepared once per connection. Rows of NULL fill a list up to its size: they cost less than one more statement, which
+//! one thread hands to another. No key is NULL, so an `UPDATE` or `SELECT` finds nothing for them; an `INSERT` skips
+//! them. These statements are not checked at compile time; a test runs each of them.
 
+use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, AssertSqlSafe, Encode, Sqlite, SqliteConnection, Type};
 
-/// Rows per statement, largest first. One more statement costs as much as ten rows.
-const SIZES: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
+/// Maximum number of rows per statement. The lists have sizes of powers of two.
+const MAX_ROWS: usize = 64;
 
-/// A statement around a `VALUES` list: `before`, the rows, `after`. `columns` is the number of values in a row.
+/// A statement around a `VALUES` list: `before`, the rows, `after`. `columns` is the number of values in a row. The first
+/// value of a row is never NULL.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bulk {
     pub before: &'static str,
@@ -30,6 +34,18 @@ impl Values {
     }
 }
 
+/// An `INSERT` into a table and its columns, and the text after the rows.
+macro_rules! insert {
+    ($into:literal, $columns:literal $(, $after:literal)?) => {
+        Bulk {
+            before: concat!("INSERT INTO ", $into, " SELECT * FROM ("),
+            columns: $columns,
+            after: concat!(") WHERE column1 IS NOT NULL" $(, $after)?),
+        }
+    };
+}
+pub(super) use insert;
+
 impl Bulk {
     /// Executes the statement for all rows; `bind` pushes the values of one. Returns the number of rows affected.
     pub async fn execute<T>(
@@ -39,8 +55,8 @@ impl Bulk {
         bind: impl Fn(&T, &mut Values),
     ) -> Result<u64, sqlx::Error> {
         let mut affected = 0;
-        for chunk in chunks(rows) {
-            let query = sqlx::query_with(AssertSqlSafe(self.sql(chunk.len())), self.values(chunk, &bind));
+        for chunk in rows.chunks(MAX_ROWS) {
+            let query = self.query(chunk, &bind);
             affected += query.execute(&mut *tx).await?.rows_affected();
         }
         Ok(affected)
@@ -54,19 +70,28 @@ impl Bulk {
         bind: impl Fn(&T, &mut Values),
     ) -> Result<Vec<SqliteRow>, sqlx::Error> {
         let mut read = Vec::with_capacity(rows.len());
-        for chunk in chunks(rows) {
-            let query = sqlx::query_with(AssertSqlSafe(self.sql(chunk.len())), self.values(chunk, &bind));
+        for chunk in rows.chunks(MAX_ROWS) {
+            let query = self.query(chunk, &bind);
             read.extend(query.fetch_all(&mut *connection).await?);
         }
         Ok(read)
     }
 
-    fn values<T>(&self, rows: &[T], bind: &impl Fn(&T, &mut Values)) -> SqliteArguments {
+    /// The statement for at most [`MAX_ROWS`] rows.
+    fn query<T>(
+        &self,
+        rows: &[T],
+        bind: impl Fn(&T, &mut Values),
+    ) -> Query<'static, Sqlite, SqliteArguments> {
+        let size = rows.len().next_power_of_two();
         let mut values = Values(SqliteArguments::default());
-        values.0.reserve(rows.len() * self.columns, 0);
+        values.0.reserve(size * self.columns, 0);
         rows.iter().for_each(|row| bind(row, &mut values));
         debug_assert_eq!(values.0.len(), rows.len() * self.columns);
-        values.0
+        while values.0.len() < size * self.columns {
+            values.push(None::<i64>);
+        }
+        sqlx::query_with(AssertSqlSafe(self.sql(size)), values.0)
     }
 
     /// The text of the statement for `rows` rows.
@@ -74,16 +99,6 @@ impl Bulk {
         let row = format!("({})", vec!["?"; self.columns].join(","));
         format!("{}VALUES {}{}", self.before, vec![row.as_str(); rows].join(","), self.after)
     }
-}
-
-/// Splits the rows into chunks of [`SIZES`].
-fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let size = SIZES.into_iter().find(|size| *size <= rows.len())?;
-        let (chunk, rest) = rows.split_at(size);
-        rows = rest;
-        Some(chunk)
-    })
 }
 
 #[cfg(test)]
@@ -95,8 +110,10 @@ mod tests {
 
     #[test]
     fn the_statement_has_the_rows_between_its_two_parts() {
-        let insert = Bulk { before: "INSERT INTO t (a, b) ", columns: 2, after: " ON CONFLICT DO NOTHING" };
-        assert_eq!(insert.sql(2), "INSERT INTO t (a, b) VALUES (?,?),(?,?) ON CONFLICT DO NOTHING");
+        let insert = insert!("t (a, b)", 2, " ON CONFLICT DO NOTHING");
+        let expected = "INSERT INTO t (a, b) SELECT * FROM (VALUES (?,?),(?,?)) WHERE column1 IS NOT NULL ON CONFLICT \
+                        DO NOTHING";
+        assert_eq!(insert.sql(2), expected);
     }
 
     #[tokio::test]

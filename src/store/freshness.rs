@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::bulk::Bulk;
+use super::bulk::{Bulk, insert};
 use super::{Store, StoreError, ms};
 use crate::domain::label::AccountName;
 use crate::domain::polling::freshness::Measurement;
@@ -20,11 +20,11 @@ pub(super) fn day_of(at: Timestamp) -> i64 {
     ms(at).div_euclid(DAY) * DAY
 }
 
-const COUNT: Bulk = Bulk {
-    before: "INSERT INTO freshness (account, carrier, kind, delivered, day, bucket, events) ",
-    columns: 7,
-    after: " ON CONFLICT DO UPDATE SET events = events + excluded.events",
-};
+const COUNT: Bulk = insert!(
+    "freshness (account, carrier, kind, delivered, day, bucket, events)",
+    7,
+    " ON CONFLICT DO UPDATE SET events = events + excluded.events"
+);
 
 /// A measurement with the columns under which it is counted.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::bulk::Bulk;
+use super::bulk::{Bulk, insert};
 use super::records::PollRecord;
 use super::{json, ms};
 use crate::domain::tracking::history::EventChange;
@@ -64,12 +64,11 @@ impl EventWrite<'_> {
     }
 }
 
-const INSERT: Bulk = Bulk {
-    before: "INSERT INTO tracking_events
-        (event_key, label_key, event_id, revision, late, first_seen_at, changed_at, forms, raw) ",
-    columns: 9,
-    after: "",
-};
+const INSERT: Bulk = insert!(
+    "tracking_events
+     (event_key, label_key, event_id, revision, late, first_seen_at, changed_at, forms, raw)",
+    9
+);
 
 const UPDATE: Bulk = Bulk {
     before: "WITH new (label_key, event_id, revision, missing_polls, fell_off, flapped, forms, raw) AS (",
@@ -87,11 +86,7 @@ const UPDATE_TIMES: Bulk = Bulk {
      FROM new WHERE tracking_events.label_key = new.label_key AND tracking_events.event_id = new.event_id",
 };
 
-const INSERT_CHANGE: Bulk = Bulk {
-    before: "INSERT INTO event_changes (label_key, event_id, at, kind, fields, before) ",
-    columns: 6,
-    after: "",
-};
+const INSERT_CHANGE: Bulk = insert!("event_changes (label_key, event_id, at, kind, fields, before)", 6);
 
 /// Writes the event changes of polls into an open transaction.
 pub(super) async fn write_events(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::bulk::Bulk;
+use super::bulk::{Bulk, insert};
 use super::records::{NewDelivery, PollRecord};
 use super::{json, ms};
 use crate::domain::delivery::outbox::{MessageContent, PendingDelivery};
@@ -15,20 +15,17 @@ use crate::domain::label::AccountName;
 use crate::domain::messages::fan_out::PlannedDelivery;
 use crate::domain::messages::{Message, SystemSubject, repeated_id};
 
-const INSERT_MESSAGES: Bulk = Bulk {
-    before:
-        "INSERT INTO messages (message_key, message_id, account, label_key, label_id, seq, type, created_at,
-                                   resource_url, body, subject_key) ",
-    columns: 11,
-    after: "",
-};
+const INSERT_MESSAGES: Bulk = insert!(
+    "messages (message_key, message_id, account, label_key, label_id, seq, type, created_at,
+     resource_url, body, subject_key)",
+    11
+);
 
-const INSERT_DELIVERIES: Bulk = Bulk {
-    before: "INSERT INTO deliveries (delivery_key, message_key, subscriber, format, lane, place, state, created_at,
-                                     next_attempt_at, reason) ",
-    columns: 10,
-    after: "",
-};
+const INSERT_DELIVERIES: Bulk = insert!(
+    "deliveries (delivery_key, message_key, subscriber, format, lane, place, state, created_at,
+     next_attempt_at, reason)",
+    10
+);
 
 /// A message to write.
 #[derive(Clone, Copy)]

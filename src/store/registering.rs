@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::bulk::{Bulk, Values};
+use super::bulk::{Bulk, Values, insert};
 use super::{at, ms};
 use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata, Registration, Source};
 use crate::domain::registration::{
@@ -151,13 +151,13 @@ fn bind(record: &RegistrationRecord, values: &mut Values) {
         .push(record.version);
 }
 
-const INSERT: Bulk = Bulk {
-    before: "INSERT INTO labels (account, label_id, registered_at, next_poll_at, state, by_config, by_hand, by_discovery,
-        source, metadata, file_key, version) ",
-    columns: 12,
+const INSERT: Bulk = insert!(
+    "labels (account, label_id, registered_at, next_poll_at, state, by_config, by_hand, by_discovery,
+     source, metadata, file_key, version)",
+    12,
     // The same label twice in one chunk.
-    after: " ON CONFLICT (account, label_id) DO NOTHING",
-};
+    " ON CONFLICT (account, label_id) DO NOTHING"
+);
 
 pub(super) const UPDATE: Bulk = Bulk {
     before: "WITH new (label_key, next_poll_at, last_answer_at, dismissed, retired_at, resume_state, resume_at, state,

@@ -17,7 +17,7 @@ pub use super::records::{EndedAttempt, NewDelivery};
 pub use handover::Inbox;
 pub use read::PER_LANE;
 
-use super::bulk::Bulk;
+use super::bulk::{Bulk, insert};
 use super::health::{self, SubscriberHealths};
 use super::reschedule::progress;
 use super::{Store, StoreError, at, from_json, json, ms, to_u32};
@@ -203,12 +203,11 @@ async fn read_stored(
     Ok(stored.collect())
 }
 
-const INSERT_ATTEMPTS: Bulk = Bulk {
-    before: "INSERT INTO attempts
-        (delivery_key, attempt, started_at, duration_ms, outcome, status, detail, answer, retry_after_ms) ",
-    columns: 9,
-    after: "",
-};
+const INSERT_ATTEMPTS: Bulk = insert!(
+    "attempts
+     (delivery_key, attempt, started_at, duration_ms, outcome, status, detail, answer, retry_after_ms)",
+    9
+);
 
 const UPDATE_DELIVERIES: Bulk = Bulk {
     before: "WITH new (key, attempts, state, next_attempt_at, reason, delivered_at, failures, failing_since,
