@@ -304,6 +304,7 @@ CREATE TABLE carriers (
 CREATE TABLE discoveries (
     account         TEXT    PRIMARY KEY,
     position        INTEGER,              -- all labels created until then were read
+    confirmed       INTEGER NOT NULL,     -- 1: a listed label confirmed the position; 0: it comes from our clock alone
     voids_sought_at INTEGER               -- start of the last complete search for voided labels
 ) STRICT, WITHOUT ROWID;
 

@@ -35,12 +35,15 @@ impl Store {
     /// Returns the progress of the account's discovery.
     pub async fn discovery_progress(&self, account: &AccountName) -> Result<DiscoveryProgress, StoreError> {
         let account = account.as_str();
-        let row =
-            sqlx::query!("SELECT position, voids_sought_at FROM discoveries WHERE account = ?", account)
-                .fetch_optional(&self.readers)
-                .await?;
+        let row = sqlx::query!(
+            "SELECT position, confirmed, voids_sought_at FROM discoveries WHERE account = ?",
+            account
+        )
+        .fetch_optional(&self.readers)
+        .await?;
         Ok(row.map_or(DiscoveryProgress::default(), |row| DiscoveryProgress {
             position: row.position.map(at),
+            confirmed: row.confirmed != 0,
             voids_sought_at: row.voids_sought_at.map(at),
         }))
     }
@@ -87,10 +90,12 @@ async fn write_progress(
 ) -> Result<(), sqlx::Error> {
     let (position, voids_sought_at) = (progress.position.map(ms), progress.voids_sought_at.map(ms));
     sqlx::query!(
-        "INSERT INTO discoveries (account, position, voids_sought_at) VALUES (?1, ?2, ?3)
-         ON CONFLICT (account) DO UPDATE SET position = excluded.position, voids_sought_at = excluded.voids_sought_at",
+        "INSERT INTO discoveries (account, position, confirmed, voids_sought_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (account) DO UPDATE SET position = excluded.position, confirmed = excluded.confirmed,
+            voids_sought_at = excluded.voids_sought_at",
         account,
         position,
+        progress.confirmed,
         voids_sought_at
     )
     .execute(&mut *tx)

@@ -91,6 +91,8 @@ pub enum WalkPurpose {
 pub struct DiscoveryProgress {
     /// All labels created before this instant have been seen.
     pub position: Option<Timestamp>,
+    /// Whether a listed label confirmed the position. Until then it comes from our clock alone.
+    pub confirmed: bool,
     /// Start of the last complete walk for voids.
     pub voids_sought_at: Option<Timestamp>,
 }
@@ -99,6 +101,12 @@ pub struct DiscoveryProgress {
 pub const VOIDS_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 
 impl DiscoveryProgress {
+    /// Returns the position from which a walk at `now` begins. A position in the future that no label confirmed was set
+    /// by a clock that was ahead, and does not count.
+    pub fn position_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.position.filter(|position| self.confirmed || *position <= now)
+    }
+
     /// Returns the purpose of the walk that is due at `now`, or when the next one is due. `last` is the purpose of the
     /// last walk, complete or not. `new_labels_at` is when the next walk for new labels is due, and `interval` the time
     /// between two of them.

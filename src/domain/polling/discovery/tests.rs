@@ -342,7 +342,7 @@ proptest! {
             let purpose = kept.next_walk(last, new_labels_at, Duration::from_secs(3 * 3600), moment(now));
             let mut current = match (walk.take(), purpose) {
                 (Some(walk), _) => walk,
-                (None, Ok(WalkPurpose::NewLabels)) => Walk::for_new_labels(kept.position, lookback, moment(now)),
+                (None, Ok(WalkPurpose::NewLabels)) => Walk::for_new_labels(kept.position_at(moment(now)), lookback, moment(now)),
                 (None, Ok(WalkPurpose::Voids)) => Walk::for_voids(lookback, moment(now)),
                 (None, Err(at)) => { now = (at.as_millisecond() - NOON * 1000).max(now + 1); continue }
             };

@@ -69,6 +69,8 @@ pub struct PageResult {
     pub voided: Vec<LabelId>,
     /// The new position; `None`: unchanged.
     pub position: Option<Timestamp>,
+    /// Whether a listed label is at or after the position before the walk.
+    pub confirmed: bool,
     /// Whether the walk is complete.
     pub done: bool,
     /// Whether the list has labels that are not voided, although the request filters for voided ones. This ends a walk
@@ -177,7 +179,9 @@ impl Walk {
         }
         // An unsorted list without an end is not seen completely, so the position stays.
         let position = self.position(done && !endless, now);
-        let mut taken = PageResult { position, done, filter_ignored, endless, ..PageResult::default() };
+        let confirmed = self.newest.is_some_and(|newest| newest >= self.base);
+        let mut taken =
+            PageResult { position, confirmed, done, filter_ignored, endless, ..PageResult::default() };
         for label in
             page.labels.into_iter().filter(|label| label.created_at.is_none_or(|at| at >= self.since))
         {

@@ -75,7 +75,7 @@ impl Walker {
     fn begin_walk(&self, now: Timestamp) -> Result<Walk, Timestamp> {
         let Discover { interval, lookback, .. } = self.discover;
         let walk = match self.progress.next_walk(self.last, self.new_labels_at, interval, now)? {
-            WalkPurpose::NewLabels => Walk::for_new_labels(self.progress.position, lookback, now),
+            WalkPurpose::NewLabels => Walk::for_new_labels(self.progress.position_at(now), lookback, now),
             WalkPurpose::Voids => Walk::for_voids(lookback, now),
         };
         Ok(walk.in_pages_of(self.page_size))
@@ -86,7 +86,10 @@ impl Walker {
     pub fn take(&mut self, page: ListPage, allowed: f64, now: Timestamp) -> PageResult {
         let Some(mut walk) = self.walk.take() else { return PageResult::default() };
         let result = walk.take(page, now);
-        self.progress.position = result.position.or(self.progress.position);
+        if let Some(position) = result.position {
+            self.progress.position = Some(position);
+            self.progress.confirmed |= result.confirmed;
+        }
         self.failures = 0;
         self.paused_until = Some(later(now, pause(allowed, now)));
         match (result.done, walk.purpose()) {
@@ -125,6 +128,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::label::Metadata;
+    use crate::domain::polling::discovery::{ListedLabel, ListedState};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_790_000_000 + seconds).unwrap()
@@ -147,6 +152,37 @@ mod tests {
         let next = walker.next_request(at(-6_950)).unwrap_err();
         assert!(next <= at(-6_700), "{next}: the interval has its length, too");
         assert!(!walker.next_request(next).unwrap().voided_only);
+    }
+
+    #[test]
+    fn a_position_from_a_clock_that_was_ahead_is_replaced() {
+        let mut walker = walker();
+        let empty = ListPage { labels: Vec::new(), more: false, illegible: 0 };
+        let ahead = 30 * 86_400;
+        assert!(walker.next_request(at(ahead)).is_ok());
+        walker.take(empty.clone(), 10.0, at(ahead));
+        assert_eq!(walker.progress().position, Some(at(ahead - 86_400)));
+        let mut now = at(600);
+        let request = loop {
+            match walker.next_request(now) {
+                Ok(request) if !request.voided_only => break request,
+                Ok(_) => drop(walker.take(empty.clone(), 10.0, now)),
+                Err(at) => now = at,
+            }
+        };
+        assert!(
+            request.created_from <= at(960 - 86_400),
+            "{request:?}: the walk begins as the first one does"
+        );
+        let label = ListedLabel {
+            id: "se-1".parse().unwrap(),
+            created_at: Some(at(500)),
+            state: ListedState::Tracked,
+            metadata: Metadata::new(),
+        };
+        let taken = walker.take(ListPage { labels: vec![label], more: false, illegible: 0 }, 10.0, at(700));
+        assert_eq!((taken.tracked.len(), walker.progress().position), (1, Some(at(500))));
+        assert_eq!(walker.progress().position_at(at(-9_000_000)), Some(at(500)), "a label confirmed it");
     }
 
     #[test]
