@@ -68,10 +68,11 @@ impl AccountAccess {
         let mut state = store.account_state(&account.name, now).await?;
         let used = store.open_quota(&account.name, now).await?;
         state.continue_at(store.last_request_at().await?, used.share.throttled_at, now);
-        let lately = used.lately.iter().map(|(_, requests)| *requests as u64).sum();
         let limiter = RateLimiter::new(
-            Quota::new(account.requests_per_minute).with_used(used.lately),
-            Budget::new(account.requests_per_month, used.this_month, lately, now).with_months(used.months),
+            Quota::new(account.requests_per_minute).with_used(used.lately.clone()),
+            Budget::new(account.requests_per_month, used.this_month, now)
+                .with_lately(used.lately)
+                .with_months(used.months),
             used.share,
             state,
             account.requests_per_minute,

@@ -8,6 +8,8 @@ use trackpost::domain::delivery::outbox::PendingDelivery;
 use trackpost::domain::delivery::outcome::AfterAttempt;
 use trackpost::domain::label::{LabelId, LabelState};
 use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
+use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
+use trackpost::domain::polling::label_record::LabelRecord;
 use trackpost::sandbox::ledger::{self, DeliveryRow, EventRow, Follows, Rows, ViolationKind};
 
 use super::daemon::Daemon;
@@ -91,6 +93,15 @@ impl Checks {
     fn pull_in(&mut self, now: Timestamp) {
         for (row, at) in self.promised.iter_mut().filter(|_| self.set_back) {
             *at = (*at).max(now + self.waits[row]);
+        }
+    }
+
+    /// A start after the clock was set back knows only the stored waits.
+    pub fn started(&mut self, labels: &BTreeMap<i64, LabelRecord>) {
+        for (row, label) in labels.iter().filter(|_| self.set_back) {
+            let stored = label.poll_state.wait.and_then(|wait| SignedDuration::try_from(wait).ok());
+            let wait = self.waits.entry(*row).or_default();
+            *wait = stored.unwrap_or_default().max(*wait);
         }
     }
 
@@ -206,9 +217,13 @@ impl World {
         if self.account.requests_per_month > 0 {
             return Ok(());
         }
+        // After answers of 429 the adaptive limit grows slowly from its smallest share.
+        let wall = self.wall();
+        let smallest = AdaptiveLimit { shrunk: Some((wall, 0.0)), ..AdaptiveLimit::default() };
+        let minutes = self.db.labels.len() as i64 / i64::from(smallest.of(limit as u32, wall)) + 1;
         let latest = |row: i64| {
             let promised = self.checks.promised.get(&row).copied();
-            promised.max(self.checks.disturbed_until).map(|at| at + LATE)
+            promised.max(self.checks.disturbed_until).map(|at| at + LATE + SignedDuration::from_mins(minutes))
         };
         let late = self.polled_labels().find(|row| latest(*row).is_some_and(|at| self.now > at));
         if let Some(row) = late {
@@ -300,13 +315,20 @@ impl World {
         labels.map(|label| label.row).filter(move |row| !in_flight(*row))
     }
 
+    /// Whether the label was polled since the last fault ended, or is not polled any more because it was voided.
+    pub fn is_polled_since_calm(&self, row: i64) -> bool {
+        let registered = (self.api.ids.len() - self.api.listed.len()) as i64;
+        let removed = self.db.labels[&row].poll_state.state == LabelState::Removed;
+        row > registered && removed || self.checks.polled_since_calm(row)
+    }
+
     /// Describes the unsettled deliveries.
     pub fn unsettled(&self) -> String {
         let pending = NAMES.map(|name| {
             let name = SubscriberName::new(name);
             (name.to_string(), self.db.pending(&name), self.db.healths.get(&name).map(|health| health.state))
         });
-        let unpolled = self.db.labels.keys().filter(|row| !self.checks.polled_since_calm(**row));
+        let unpolled = self.db.labels.keys().filter(|row| !self.is_polled_since_calm(**row));
         let state = self.daemon().map(|daemon| daemon.limiter.state.clone());
         let all = self.is_all_discovered();
         format!(

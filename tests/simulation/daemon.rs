@@ -143,6 +143,10 @@ impl Daemon {
         let last_request_at =
             world.db.requests.last_key_value().map(|(second, _)| Timestamp::from_second(*second).unwrap());
         let mut state = world.db.account.clone().unwrap_or_else(|| AccountState::new(now));
+        world.checks.started(&world.db.labels);
+        if world.db.reserved > 0 {
+            world.checks.limits.counted_reserved(world.now);
+        }
         world.commit_now(|db| {
             let reserved = std::mem::take(&mut db.reserved);
             if reserved > 0 {
@@ -157,11 +161,11 @@ impl Daemon {
         let per_minute = world.account.requests_per_minute;
         let month = Month::of(now).start;
         let this_month = world.db.months.get(&month).copied().unwrap_or(0);
-        let count = lately.iter().map(|(_, requests)| *requests as u64).sum();
-        let quota = Quota::new(per_minute).with_used(lately);
+        let quota = Quota::new(per_minute).with_used(lately.clone());
         let months = world.db.months.iter().map(|(start, requests)| (*start, *requests));
-        let budget =
-            Budget::new(world.account.requests_per_month, this_month, count, now).with_months(months);
+        let budget = Budget::new(world.account.requests_per_month, this_month, now)
+            .with_lately(lately)
+            .with_months(months);
         let limiter = RateLimiter::new(quota, budget, share, state, per_minute, 0.0);
         let mut daemon = Self {
             clocks: Clocks::new(now, mark.uptime),

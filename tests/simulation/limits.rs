@@ -20,7 +20,7 @@ const FIRST_WAIT: SignedDuration = SignedDuration::from_hours(1);
 pub struct Limits {
     /// Requests sent in each month of the wall clock, by its start.
     months: BTreeMap<Timestamp, u64>,
-    /// Real time of the last request, or of the last jump of the clock.
+    /// Real time of the last request, of the last jump of the clock, or of the last start that counted requests as sent.
     last_request: Option<Timestamp>,
     /// By a waiting row and another one: the waits of the other one that ended with a poll while the first one waited.
     /// Their sum and the longest of them, in seconds.
@@ -32,6 +32,11 @@ pub struct Limits {
 impl Limits {
     pub fn requested(&mut self, now: Timestamp, wall: Timestamp) {
         *self.months.entry(Month::of(wall).start).or_default() += 1;
+        self.last_request = Some(now);
+    }
+
+    /// Requests that the daemon had reserved when it died count as sent.
+    pub fn counted_reserved(&mut self, now: Timestamp) {
         self.last_request = Some(now);
     }
 
@@ -48,13 +53,11 @@ impl Limits {
 impl World {
     /// A poll of `row` is sent.
     pub fn count_passed_over(&mut self, row: i64) {
-        let waiting: Vec<i64> = self.polled_labels().filter(|other| *other != row).collect();
-        let waiting = waiting
-            .into_iter()
-            .filter(|other| self.checks.promised.get(other).is_some_and(|at| *at < self.now));
-        let waiting: Vec<i64> = waiting.collect();
+        let is_waiting = |other: &i64| self.checks.promised.get(other).is_some_and(|at| *at < self.now);
+        let waiting: Vec<i64> =
+            self.polled_labels().filter(|other| *other != row && is_waiting(other)).collect();
         let passed_over = &mut self.checks.limits.passed_over;
-        passed_over.retain(|(waiting, _), _| *waiting != row);
+        passed_over.retain(|(other, _), _| waiting.contains(other));
         let wait = self.checks.waits.get(&row).map_or(0.0, SignedDuration::as_secs_f64);
         for other in waiting {
             let again = |(sum, longest): &mut (f64, f64)| (*sum, *longest) = (*sum + wait, longest.max(wait));
@@ -75,7 +78,9 @@ impl World {
             limits.passed_over.clear();
             return Ok(());
         }
-        for ((waiting, other), (passed, longest)) in &self.checks.limits.passed_over {
+        let passed_over = self.checks.limits.passed_over.iter();
+        let is_waiting = |row: &i64| self.checks.promised.get(row).is_some_and(|at| *at < self.now);
+        for ((waiting, other), (passed, longest)) in passed_over.filter(|((row, _), _)| is_waiting(row)) {
             let wait =
                 |row| self.checks.waits.get(row).copied().unwrap_or_default().max(FIRST_WAIT).as_secs_f64();
             let waits = self
@@ -87,7 +92,8 @@ impl World {
             let most = 3.0 * wait(waiting) * (1.0 + waits / wait(waiting)).ln_1p() + 2.0 * longest;
             if *passed > most {
                 return Err(format!(
-                    "label {other} is polled again and again while {waiting} waits: {passed} s"
+                    "label {other} is polled again and again while {waiting} waits for {waits} s: {passed} s of at most \
+                     {most} s"
                 ));
             }
         }
@@ -98,10 +104,19 @@ impl World {
         let wall = since + self.skew;
         let used =
             self.db.months.get(&Month::of(wall).start).copied().unwrap_or(0) + u64::from(self.db.reserved);
-        let free_at = Budget::new(limit, used, limit, wall).free_at(wall).unwrap_or(wall);
+        let mut budget = Budget::new(limit, used, wall)
+            .with_lately([(wall, usize::MAX)])
+            .with_months(self.db.months.clone());
+        let mut free_at = wall;
+        // The next month may have requests already, from before the clock was set back.
+        while let Some(at) = budget.free_at(free_at) {
+            free_at = at;
+        }
         if self.now > since + free_at.duration_since(wall) + LATE {
             return Err(format!(
-                "a label is due and no request is sent since {since}, the budget allows one"
+                "a label is due and no request is sent since {since}, the budget allows one: {used} of {limit} used, \
+                 free at {free_at} by the wall clock, which is {} ahead",
+                self.skew
             ));
         }
         Ok(())

@@ -315,7 +315,7 @@ impl World {
         idle && self.on_the_way.is_empty()
             && self.is_all_discovered()
             && NAMES.iter().all(|name| self.db.pending(&SubscriberName::new(name)) == 0)
-            && self.db.labels.keys().all(|row| self.checks.polled_since_calm(*row))
+            && self.db.labels.keys().all(|row| self.is_polled_since_calm(*row))
     }
 
     /// Adds a line to the story.

@@ -12,7 +12,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::time::later;
+use crate::domain::time::{earlier, later};
 
 /// The largest content of the bucket, as a span of time at the current rate.
 const BURST: SignedDuration = SignedDuration::from_hours(1);
@@ -52,9 +52,9 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Returns a budget of `limit` requests a month (0: unlimited), of which `used` were sent in the month of `now` and
-    /// `lately` in the last hour.
-    pub fn new(limit: u64, used: u64, lately: u64, now: Timestamp) -> Self {
+    /// Returns a budget of `limit` requests a month (0: unlimited), of which `used` were sent in the month of `now`. Its
+    /// bucket is full.
+    pub fn new(limit: u64, used: u64, now: Timestamp) -> Self {
         let month = Month::of(now);
         let mut budget = Self {
             limit: Some(limit).filter(|limit| *limit > 0),
@@ -63,8 +63,20 @@ impl Budget {
             bucket: 0.0,
             filled_at: now,
         };
-        budget.bucket = (budget.most() - lately as f64).max(0.0);
+        budget.bucket = budget.most();
         budget
+    }
+
+    /// Takes the requests of the last hour out of the bucket, oldest first, and fills it for the time since then.
+    pub fn with_lately(mut self, requests: impl IntoIterator<Item = (Timestamp, usize)>) -> Self {
+        let (rate, most) = (self.fill_rate().unwrap_or(0.0), self.most());
+        let mut filled_at = earlier(self.filled_at, BURST);
+        for (at, requests) in requests.into_iter().chain([(self.filled_at, 0)]) {
+            let filled = rate * at.duration_since(filled_at).as_secs_f64().max(0.0);
+            self.bucket = ((self.bucket + filled).min(most) - requests as f64).max(0.0);
+            filled_at = at;
+        }
+        self
     }
 
     /// Adds the requests of other months, each with its start.
@@ -176,7 +188,7 @@ mod tests {
 
     #[test]
     fn without_a_budget_requests_are_unlimited() {
-        let mut budget = Budget::new(0, 7, 0, at("2026-11-01T00:00:00Z"));
+        let mut budget = Budget::new(0, 7, at("2026-11-01T00:00:00Z"));
         assert!((0..10_000).all(|_| budget.take(at("2026-11-01T00:00:00Z")).is_ok()));
         assert_eq!((budget.rate(), budget.used_up_until()), (None, None));
     }
@@ -184,24 +196,24 @@ mod tests {
     #[test]
     fn an_hour_of_the_budget_at_once_and_then_evenly() {
         let now = at("2026-11-01T00:00:00Z");
-        let mut budget = Budget::new(7_200, 0, 0, now);
+        let mut budget = Budget::new(7_200, 0, now);
         assert_eq!((0..99).take_while(|_| budget.take(now).is_ok()).count(), 10);
         let wait = budget.take(now).unwrap_err().duration_since(now).as_secs_f64();
         assert!((355.0..370.0).contains(&wait), "{wait}");
-        let mut begun = Budget::new(7_200, 5, 5, now);
-        assert_eq!(
-            (0..99).take_while(|_| begun.take(now).is_ok()).count(),
-            4,
-            "requests of the last hour count"
-        );
+        let begun = |minutes: i64| {
+            let sent_at = now - SignedDuration::from_mins(minutes);
+            let mut begun = Budget::new(7_200, 5, now).with_lately([(sent_at, 5)]);
+            (0..99).take_while(|_| begun.take(now).is_ok()).count()
+        };
+        assert_eq!([begun(0), begun(13), begun(25)], [4, 7, 9], "requests of the last hour count");
     }
 
     #[test]
     fn unused_budget_is_used_later_and_ends_with_the_month() {
-        let mut budget = Budget::new(3_000, 0, 0, at("2026-11-01T00:00:00Z"));
+        let mut budget = Budget::new(3_000, 0, at("2026-11-01T00:00:00Z"));
         budget.fill(at("2026-11-16T00:00:00Z"));
         assert_eq!(budget.rate().map(|rate| (rate * 86_400.0).round()), Some(200.0));
-        let mut used_up = Budget::new(3_000, 3_000, 0, at("2026-11-16T00:00:00Z"));
+        let mut used_up = Budget::new(3_000, 3_000, at("2026-11-16T00:00:00Z"));
         let december = at("2026-12-01T00:00:00Z");
         assert_eq!(used_up.take(at("2026-11-16T00:00:00Z")), Err(december));
         assert_eq!(used_up.used_up_until(), Some(december));
@@ -211,7 +223,7 @@ mod tests {
     #[test]
     fn a_clock_that_returns_from_another_month_finds_the_used_requests() {
         let (november, later) = (at("2026-11-16T00:00:00Z"), at("2029-03-31T23:00:00Z"));
-        let mut budget = Budget::new(2, 1, 0, november).with_months([(Month::of(later).start, 1)]);
+        let mut budget = Budget::new(2, 1, november).with_months([(Month::of(later).start, 1)]);
         assert_eq!(budget.take(later), Ok(()));
         assert_eq!(budget.take(later), Err(Month::of(later).end), "the requests of an earlier process count");
         let evenly = budget.take(november).unwrap_err();
@@ -230,7 +242,7 @@ mod tests {
         ) {
             let month = Month::of(at("2026-11-05T00:00:00Z"));
             let mut now = month.start;
-            let mut budget = Budget::new(limit, 0, 0, now);
+            let mut budget = Budget::new(limit, 0, now);
             let (mut used, mut pauses) = (0u64, pauses.into_iter().cycle());
             while now < month.end {
                 match budget.take(now) {

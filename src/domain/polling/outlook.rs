@@ -70,7 +70,7 @@ impl Outlook {
         state: &AccountState,
         now: Timestamp,
     ) -> Self {
-        let budget = Budget::new(limits.requests_per_month, used_this_month, 0, now);
+        let budget = Budget::new(limits.requests_per_month, used_this_month, now);
         let allowed = pace::allowed(limits.requests_per_minute, share, &budget, now);
         Self {
             limits,

@@ -64,8 +64,14 @@ fn the_first_walk_goes_back_and_later_ones_from_the_position() {
         request(&Walk::for_new_labels(position, LOOKBACK, at(9_000_000))).0,
         -1000 - OVERLAP.as_secs()
     );
-    assert_eq!(request(&Walk::for_voids(LOOKBACK, at(0))), (-30 * 86_400, 1, true));
-    assert_eq!(request(&Walk::for_voids(Duration::from_secs(90 * 86_400), at(0))).0, -90 * 86_400);
+    assert_eq!(request(&Walk::for_voids(None, LOOKBACK, at(0))), (-30 * 86_400, 1, true));
+    assert_eq!(request(&Walk::for_voids(None, Duration::from_secs(90 * 86_400), at(0))).0, -90 * 86_400);
+    let ahead = at(28 * 86_400);
+    assert_eq!(
+        request(&Walk::for_voids(position, LOOKBACK, ahead)).0,
+        -1000 - 30 * 86_400,
+        "our clock is ahead"
+    );
 }
 
 #[test]
@@ -154,7 +160,7 @@ fn an_incomplete_label_holds_the_position_until_much_newer_labels_are_seen() {
 
 #[test]
 fn a_walk_for_voids_adds_no_labels_and_stops_if_the_filter_is_ignored() {
-    let mut walk = Walk::for_voids(LOOKBACK, at(0));
+    let mut walk = Walk::for_voids(None, LOOKBACK, at(0));
     let taken = walk.take(
         page(vec![label(1, -50, ListedState::Voided), label(2, -40, ListedState::Voided)], true),
         at(0),
@@ -343,7 +349,7 @@ proptest! {
             let mut current = match (walk.take(), purpose) {
                 (Some(walk), _) => walk,
                 (None, Ok(WalkPurpose::NewLabels)) => Walk::for_new_labels(kept.position_at(moment(now)), lookback, moment(now)),
-                (None, Ok(WalkPurpose::Voids)) => Walk::for_voids(lookback, moment(now)),
+                (None, Ok(WalkPurpose::Voids)) => Walk::for_voids(kept.position, lookback, moment(now)),
                 (None, Err(at)) => { now = (at.as_millisecond() - NOON * 1000).max(now + 1); continue }
             };
             last = Some(current.purpose());

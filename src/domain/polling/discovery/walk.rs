@@ -17,7 +17,8 @@ pub const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
 /// A label in creation holds the position back until a label that is newer by more than this was seen. Both are the
 /// vendor's instants, so a jump of our clock does not end it.
 pub const HOLD: SignedDuration = SignedDuration::from_hours(6);
-/// Age up to which labels can be voided, about a month. A walk for voids goes back this far, or as far as `lookback`.
+/// Age up to which labels can be voided, about a month. A walk for voids goes back this far from the position, or as far
+/// as `lookback`. Without a position it goes back from our clock, which may be ahead.
 const VOID_WINDOW: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Number of equal pages in a row after which a list counts as endless. Fewer may be a coincidence, because pages
 /// shift.
@@ -113,8 +114,9 @@ impl Walk {
     }
 
     /// Returns a walk over all labels that can still be voided.
-    pub fn for_voids(lookback: Duration, now: Timestamp) -> Self {
-        let since = earlier(now, signed(lookback).max(VOID_WINDOW));
+    pub fn for_voids(position: Option<Timestamp>, lookback: Duration, now: Timestamp) -> Self {
+        let newest = position.map_or(now, |position| position.min(now));
+        let since = earlier(newest, signed(lookback).max(VOID_WINDOW));
         Self::new(WalkPurpose::Voids, since, since, now)
     }
 
@@ -146,6 +148,11 @@ impl Walk {
 
     pub fn began_at(&self) -> Timestamp {
         self.began_at
+    }
+
+    /// The clock was set back by `by` during the walk.
+    pub fn set_back(&mut self, by: SignedDuration) {
+        self.began_at = earlier(self.began_at, by);
     }
 
     /// Returns the next request.

@@ -58,6 +58,7 @@ impl Walker {
             // Each wait keeps its length.
             let waits = [&mut self.paused_until, &mut self.new_labels_at].into_iter().flatten();
             waits.for_each(|until| *until = earlier(*until, by));
+            self.walk.iter_mut().for_each(|walk| walk.set_back(by));
         }
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return Err(until);
@@ -74,9 +75,10 @@ impl Walker {
 
     fn begin_walk(&self, now: Timestamp) -> Result<Walk, Timestamp> {
         let Discover { interval, lookback, .. } = self.discover;
+        let position = self.progress.position_at(now);
         let walk = match self.progress.next_walk(self.last, self.new_labels_at, interval, now)? {
-            WalkPurpose::NewLabels => Walk::for_new_labels(self.progress.position_at(now), lookback, now),
-            WalkPurpose::Voids => Walk::for_voids(lookback, now),
+            WalkPurpose::NewLabels => Walk::for_new_labels(position, lookback, now),
+            WalkPurpose::Voids => Walk::for_voids(position, lookback, now),
         };
         Ok(walk.in_pages_of(self.page_size))
     }
@@ -152,6 +154,17 @@ mod tests {
         let next = walker.next_request(at(-6_950)).unwrap_err();
         assert!(next <= at(-6_700), "{next}: the interval has its length, too");
         assert!(!walker.next_request(next).unwrap().voided_only);
+    }
+
+    #[test]
+    fn a_walk_that_began_before_the_clock_was_set_back_delays_no_later_one() {
+        let mut walker = walker();
+        assert!(walker.next_request(at(0)).is_ok());
+        walker.fail(&Reading::ServerError { status: 500 }, at(0));
+        let now = walker.next_request(at(-20_000)).unwrap_err();
+        assert!(!walker.next_request(now).unwrap().voided_only);
+        walker.take(ListPage { labels: Vec::new(), more: false, illegible: 0 }, 10.0, now);
+        assert!(walker.new_labels_at <= Some(now + SignedDuration::from_secs(300)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ fn limiter(per_minute: u32, per_month: u64) -> RateLimiter {
 fn unreserved(per_minute: u32, per_month: u64) -> RateLimiter {
     RateLimiter::new(
         Quota::new(per_minute),
-        Budget::new(per_month, 0, 0, at(0)),
+        Budget::new(per_month, 0, at(0)),
         AdaptiveLimit::default(),
         AccountState::new(at(0)),
         per_minute,
