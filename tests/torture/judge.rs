@@ -13,6 +13,8 @@ use super::world::{LIMIT, SUBSCRIBERS, World};
 
 /// Time limit for catching up. An account that was down is probed after a minute.
 const WAIT_LIMIT: Duration = Duration::from_secs(200);
+/// Further time for each label: after many 429, the adaptive limit is a tenth of the limit.
+const WAIT_PER_LABEL: Duration = Duration::from_millis(300);
 /// Number of polls of a label after which no further change is expected.
 const POLLS_AFTER_END: u64 = 4;
 
@@ -22,6 +24,7 @@ pub async fn drain(machine: &mut Machine) -> Option<String> {
     let watch = Stopwatch::start();
     let mut polls_at_the_end = None;
     let mut next_order = Duration::ZERO;
+    let limit = WAIT_LIMIT + WAIT_PER_LABEL * u32::try_from(machine.world.labels.len()).unwrap_or(u32::MAX);
     loop {
         clock::sleep(Duration::from_millis(200)).await;
         let world = &machine.world;
@@ -35,8 +38,8 @@ pub async fn drain(machine: &mut Machine) -> Option<String> {
             None => return None,
             Some(waiting) => waiting,
         };
-        if watch.elapsed() > WAIT_LIMIT {
-            return Some(format!("after {} s: {waiting}", WAIT_LIMIT.as_secs()));
+        if watch.elapsed() > limit {
+            return Some(format!("after {} s: {waiting}", limit.as_secs()));
         }
         if watch.elapsed() >= next_order {
             act_as_operator(world).await;
