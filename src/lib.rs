@@ -22,7 +22,7 @@
 //! | [`clock`] | the only source of time and randomness |
 //! | [`crash`] | moments at which the torture test ends the process |
 //! | [`store`] | SQLite: one writer, readers apart; the only modules that name `sqlx` |
-//! | [`transport`] | HTTP/1.1 to one server: a pool of connections, proxies, TLS |
+//! | [`tls`], [`transport`] | TLS configuration; HTTP/1.1 to one server: a pool of connections, proxies |
 //! | [`shipstation`], [`webhook`] | HTTP client for the API, HTTP client for receivers |
 //! | [`config`] | TOML text in, validated domain types out |
 //! | [`workers`] | poller, discoverer, courier, registrar, janitor: a loop around a step |
@@ -40,10 +40,10 @@
 //!
 //! - A worker is a loop around `step(now)`, which does one bounded piece of work. Tests call steps.
 //! - A decision is made once, in [`domain`], as a value that carries its reason. The store writes value and reason.
-//! - Time is an argument. Only [`clock`] reads one.
+//! - Time is an argument. Only [`clock`] reads the clock.
 //! - A transaction never spans an HTTP request.
-//! - Failures of the outside world are values. Our own are errors. When the state is unknown, the process exits and
-//!   starts anew.
+//! - A failure of the outside world is a value. A fault of trackpost is an error. When the state is unknown, the
+//!   process exits; the next start recovers.
 //! - Rows that must not exist cannot be written: the schema checks them.
 //!
 //! # Glossary

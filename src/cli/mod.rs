@@ -214,7 +214,7 @@ fn print_result(result: Result<String, Failure>, code: &mut ExitCode) {
 
 /// Prints a note if no daemon runs to do the queued work.
 fn note_if_no_daemon_runs(store: &Store) {
-    if lock::daemon_pid(store.path()).is_none() {
+    if lock::daemon_record(store.path()).is_none() {
         output::print_error(
             "note: no daemon runs on this database; the work waits until you start one with trackpost run",
         );

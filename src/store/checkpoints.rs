@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::SqliteConnection;
 use tokio::sync::Notify;
 
 use crate::clock;
@@ -84,13 +84,10 @@ pub(super) async fn run(connection: &mut SqliteConnection, written: &RowsWritten
     }
 }
 
-pub(super) async fn close(connection: SqliteConnection) {
-    let _ = connection.close().await;
-}
-
 #[cfg(test)]
 mod tests {
     use sqlx::ConnectOptions as _;
+    use sqlx::Connection as _;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 
     use super::*;

@@ -17,7 +17,7 @@ pub enum StoreError {
     Damaged { path: PathBuf, what: String },
     #[error("the database{} failed: {}", path_suffix(path.as_deref()), meaning_of(error))]
     Failed { error: Arc<sqlx::Error>, path: Option<Arc<Path>> },
-    #[error("the writer of the database has ended")]
+    #[error("the database was closed, because trackpost stops or an earlier error ended it; see the log")]
     WriterGone,
     /// A task panicked; whether it wrote its result is unknown.
     #[error("a task panicked: {0}")]

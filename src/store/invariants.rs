@@ -194,8 +194,11 @@ impl Store {
                 WHERE earlier.subscriber = d.subscriber AND earlier.lane = d.lane
                   AND earlier.place < d.place AND earlier.state = 'pending' AND earlier.queued_again_at IS NULL)",
             |delivery| format!(
-                "{} (place {:?} of {:?}) to {} was settled before an earlier one",
-                delivery.message_id, delivery.place, delivery.label_id, delivery.subscriber
+                "{} (place {} of {}) to {} was settled before an earlier one",
+                delivery.message_id,
+                delivery.place.unwrap_or_default(),
+                delivery.label_id.as_deref().unwrap_or("no label"),
+                delivery.subscriber
             )
         );
         Ok(())

@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::bulk::{Bulk, Values};
+use super::records::PollRecord;
 use super::{at, ms};
 use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata};
 use crate::domain::polling::label_record::{LabelRecord, PollState};
@@ -71,19 +72,6 @@ pub(super) fn label_record(row: &SqliteRow) -> Result<Option<LabelRecord>, sqlx:
     }))
 }
 
-/// The label columns that a poll writes.
-#[derive(Debug)]
-pub(super) struct PolledLabel<'a> {
-    pub row: i64,
-    /// The registry version under which the label was polled. Under another version nothing is written.
-    pub version: i64,
-    pub polled_at: i64,
-    pub poll_state: &'a PollState,
-    /// Whether the state or the tracking number changed.
-    pub searched_changed: bool,
-    pub recent_polls: &'a str,
-}
-
 /// An update of the columns in the order of [`bind`], and of `$more` columns.
 macro_rules! update {
     ($columns:literal, $more:literal, $set:literal) => {
@@ -117,14 +105,14 @@ pub(super) const WRITE: Bulk = update!(31, "", "");
 pub(super) const WRITE_SEARCHED: Bulk =
     update!(33, ", state, tracking_number", ", state = new.state, tracking_number = new.tracking_number");
 
-fn bind(write: &PolledLabel<'_>, values: &mut Values) {
-    let poll_state = write.poll_state;
+fn bind(record: &&PollRecord, values: &mut Values) {
+    let poll_state = &record.poll_state;
     values
-        .push(write.row)
-        .push(write.version)
+        .push(record.row)
+        .push(record.version)
         .push(poll_state.first_answer_at.map(ms))
         .push(poll_state.last_answer_at.map(ms))
-        .push(write.polled_at)
+        .push(ms(record.polled_at))
         .push(poll_state.last_changed_at.map(ms))
         .push(poll_state.finished_at.map(ms))
         .push(poll_state.next_poll_at.map(ms))
@@ -150,7 +138,7 @@ fn bind(write: &PolledLabel<'_>, values: &mut Values) {
         .push(poll_state.delivered_beneath_at.map(ms))
         .push(i64::from(poll_state.stalled_told))
         .push(i64::from(poll_state.late_told))
-        .push(write.recent_polls);
+        .push(&*record.recent_polls);
 }
 
 /// Finds the labels whose version is still the polled one.
@@ -164,15 +152,15 @@ pub(super) const CURRENT: Bulk = Bulk {
 /// Writes the labels of polls into an open transaction. Returns the rows written.
 pub(super) async fn write(
     tx: &mut SqliteConnection,
-    mut polls: Vec<PolledLabel<'_>>,
+    mut polls: Vec<&PollRecord>,
 ) -> Result<HashSet<i64>, sqlx::Error> {
     // Sorted, because neighbouring rows share pages.
     polls.sort_unstable_by_key(|poll| (poll.searched_changed, poll.row));
     let (same, changed) = polls.split_at(polls.partition_point(|poll| !poll.searched_changed));
     let mut written = WRITE.execute(tx, same, bind).await?;
-    let searched = WRITE_SEARCHED.execute(tx, changed, |write, values| {
-        bind(write, values);
-        values.push(write.poll_state.state.as_str()).push(write.poll_state.tracking_number.as_deref());
+    let searched = WRITE_SEARCHED.execute(tx, changed, |record, values| {
+        bind(record, values);
+        values.push(record.poll_state.state.as_str()).push(record.poll_state.tracking_number.as_deref());
     });
     written += searched.await?;
     if written == polls.len() as u64 {

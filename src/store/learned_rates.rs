@@ -3,18 +3,10 @@
 //! Written periodically, not with every poll. A crash loses some minutes of learning and nothing else.
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::{Store, StoreError, at, json, ms};
 use crate::domain::polling::cadence::RowName;
 use crate::domain::polling::learning::{LearnedRates, RateCounts, RateGroup};
-
-#[derive(Serialize)]
-struct RateRow<'a> {
-    carrier: &'a str,
-    state: &'a str,
-    counts: &'a RateCounts,
-}
 
 impl Store {
     /// Returns the learned rates and when they were written. Skips rows that this version cannot read.
@@ -33,14 +25,12 @@ impl Store {
 
     /// Writes all learned rates.
     pub async fn save_learned_rates(&self, rates: &LearnedRates, now: Timestamp) -> Result<(), StoreError> {
-        let rows: Vec<RateRow<'_>> = rates
-            .iter()
-            .map(|(group, counts)| RateRow { carrier: &group.carrier, state: group.state.as_str(), counts })
-            .collect();
+        let rows: Vec<(&str, &str, &RateCounts)> =
+            rates.iter().map(|(group, counts)| (&*group.carrier, group.state.as_str(), counts)).collect();
         let (rows, now) = (json(&rows), ms(now));
         let insert = sqlx::query!(
             "INSERT INTO learned_rates (carrier, state, counts, saved_at)
-             SELECT value ->> 'carrier', value ->> 'state', value ->> 'counts', ?2
+             SELECT value ->> 0, value ->> 1, value ->> 2, ?2
              FROM json_each(?1) WHERE true
              ON CONFLICT (carrier, state) DO UPDATE SET counts = excluded.counts, saved_at = excluded.saved_at",
             rows,

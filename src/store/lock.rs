@@ -133,11 +133,6 @@ impl DaemonLock {
     }
 }
 
-/// Returns the process id of the daemon that runs on the database at `path`, if any; 0 while it is not known.
-pub fn daemon_pid(path: &Path) -> Option<u32> {
-    daemon_record(path).map(|record| record.pid)
-}
-
 /// Returns the record of the daemon that runs on the database at `path`, if any.
 pub fn daemon_record(path: &Path) -> Option<DaemonRecord> {
     let file = File::open(lock_path(path)).ok()?;
@@ -239,7 +234,7 @@ mod tests {
         let path = folder.path().join("a.db");
         assert_eq!(daemon_record(&path), None);
         let mut lock = DaemonLock::acquire(&path).unwrap();
-        assert_eq!(daemon_pid(&path), Some(std::process::id()));
+        assert_eq!(daemon_record(&path).map(|record| record.pid), Some(std::process::id()));
         let outcome = ReloadOutcome { applied: false, lines: vec!["a fault".repeat(1000)] };
         lock.reload_begins().unwrap();
         assert_eq!(
@@ -252,7 +247,7 @@ mod tests {
         assert_eq!((record.reloads_begun, record.reloads_ended), (2, 1));
         assert_eq!(record.last_reload, Some(outcome));
         drop(lock);
-        assert_eq!(daemon_pid(&path), None);
+        assert!(daemon_record(&path).is_none());
         DaemonLock::acquire(&path).unwrap();
     }
 

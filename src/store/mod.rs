@@ -1,7 +1,7 @@
 //! The database: one SQLite file, one writer, a pool of readers. Only this module uses `sqlx`.
 //!
-//! Every write goes through the [`writer`], which commits all waiting jobs in one transaction. Readers use snapshots
-//! through a small pool and are short. Instants are integers in milliseconds. No clock is read here.
+//! Every write goes through the [`writer`], which groups polls and settlements into one transaction. Readers use
+//! snapshots through a small pool and are short. Instants are integers in milliseconds, passed in by the caller.
 
 pub mod accounts;
 pub mod backup;

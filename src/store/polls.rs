@@ -15,11 +15,11 @@ use sqlx::SqliteConnection;
 
 use super::freshness::{self, MeasurementRow};
 use super::history::write_events;
-use super::label_row::{self, PolledLabel};
+use super::label_row;
 use super::messages::write_messages;
 use super::records::NewDelivery;
 use super::usage::{self, Usage};
-use super::{Store, StoreError, ms};
+use super::{Store, StoreError};
 use crate::domain::label::AccountName;
 use crate::domain::polling::freshness::Measurement;
 
@@ -53,15 +53,7 @@ pub(super) async fn record(
     records: &[PollRecord],
     new: &mut Vec<NewDelivery>,
 ) -> Result<Vec<RecordResult>, sqlx::Error> {
-    let polled = records.iter().map(|record| PolledLabel {
-        row: record.row,
-        version: record.version,
-        polled_at: ms(record.polled_at),
-        poll_state: &record.poll_state,
-        searched_changed: record.searched_changed,
-        recent_polls: &record.recent_polls,
-    });
-    let accepted = label_row::write(tx, polled.collect()).await?;
+    let accepted = label_row::write(tx, records.iter().collect()).await?;
     let taken: Vec<&PollRecord> = records.iter().filter(|record| accepted.contains(&record.row)).collect();
     write_events(tx, &taken).await?;
     new.extend(write_messages(tx, &taken).await?);

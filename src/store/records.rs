@@ -44,7 +44,7 @@ pub struct EndedAttempt {
 #[derive(Debug)]
 pub struct PollRecord {
     pub row: i64,
-    /// The registry version under which the poll was sent.
+    /// The registry version under which the poll was sent. Under another version nothing is written.
     pub version: i64,
     pub account_name: AccountName,
     pub label_id: String,

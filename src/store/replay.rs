@@ -13,7 +13,6 @@
 //! same span repeats them under the same ids.
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::bulk::{Bulk, Values};
 use super::reschedule::bind_schedule;
@@ -21,26 +20,16 @@ use super::views::PAGE;
 use super::{Store, StoreError, at, ms};
 use crate::domain::delivery::outcome::DeliverySchedule;
 use crate::domain::messages::subscriber::{Format, SubscriberName};
+use crate::domain::named_enum::named_enum;
 
-/// State of a message for the subscriber before the replay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StateBefore {
-    Pending,
-    Delivered,
-    Dead,
-    /// The subscriber has no delivery of the message.
-    Never,
-}
-
-impl StateBefore {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Delivered => "delivered",
-            Self::Dead => "dead",
-            Self::Never => "never",
-        }
+named_enum! {
+    /// State of a message for the subscriber before the replay.
+    pub enum StateBefore {
+        Pending = "pending",
+        Delivered = "delivered",
+        Dead = "dead",
+        /// The subscriber has no delivery of the message.
+        Never = "never",
     }
 }
 
@@ -99,12 +88,9 @@ macro_rules! select_stored {
             kind: row.kind,
             account: row.account,
             created_at: at(row.created_at),
-            before: match row.state.as_deref() {
-                Some("pending") => StateBefore::Pending,
-                Some("delivered") => StateBefore::Delivered,
-                Some(_) => StateBefore::Dead,
-                None => StateBefore::Never,
-            },
+            before: row.state.as_deref().map_or(StateBefore::Never, |state| {
+                StateBefore::parse(state).unwrap_or(StateBefore::Dead)
+            }),
         })
     };
 }

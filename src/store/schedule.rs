@@ -55,22 +55,14 @@ impl Store {
     /// when the wait was planned. Without this each start would begin the wait anew.
     pub async fn pull_in_labels(&self, account: &AccountName, now: Timestamp) -> Result<(), StoreError> {
         let (account, now) = (account.to_string(), ms(now));
-        self.writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    // FAIL: without it SQLite would keep a copy of each changed page in memory, to undo the statement.
-                    sqlx::query!(
-                        "UPDATE OR FAIL labels SET next_poll_at = ?2 + wait_ms
-                         WHERE +account = ?1 AND next_poll_at > ?2 + wait_ms",
-                        account,
-                        now
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                    Ok(())
-                })
-            })
-            .await
+        // FAIL: without it SQLite would keep a copy of each changed page in memory, to undo the statement.
+        let pull_in = sqlx::query!(
+            "UPDATE OR FAIL labels SET next_poll_at = ?2 + wait_ms
+             WHERE +account = ?1 AND next_poll_at > ?2 + wait_ms",
+            account,
+            now
+        );
+        self.execute(pull_in).await.map(drop)
     }
 
     /// Returns the labels of an account that the registry changed after `version`, polled or not. The changes of a

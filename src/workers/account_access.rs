@@ -222,10 +222,10 @@ impl AccountAccess {
         let Some(stretch) = new_stretch else { return };
         let demand = demand.rate;
         let account = &self.account.name;
-        let per_minute = format!("{:.1}", demand * 60.0);
+        let rounded = |value: f64| (value * 100.0).round() / 100.0;
+        let per_minute = rounded(demand * 60.0);
         if stretch > 1.0 {
-            let allowed = format!("{:.1}", demand * 60.0 / stretch);
-            let stretch = format!("{stretch:.2}");
+            let (allowed, stretch) = (rounded(demand * 60.0 / stretch), rounded(stretch));
             warn!(account = %account, stretch, demand_per_minute = per_minute, allowed_per_minute = allowed,
                 "the labels need more requests than the quota allows: all intervals are stretched by {stretch}");
         } else {

@@ -48,7 +48,7 @@ impl Heartbeats {
     }
 }
 
-/// Returns the time without the jumps of the wall clock: a jump counts neither as silence nor as a heartbeat.
+/// Returns the time without the jumps of the wall clock, so that a jump neither delays nor replaces a heartbeat.
 fn real_ms(at: Timestamp) -> i64 {
     earlier(at, clock::skew()).as_millisecond()
 }

@@ -71,10 +71,6 @@ impl<N, D: Send + 'static> InFlight<N, D> {
         self.notes.contains_key(&row)
     }
 
-    pub fn rows(&self) -> Vec<i64> {
-        self.notes.keys().copied().collect()
-    }
-
     pub fn notes(&self) -> impl Iterator<Item = &N> {
         self.notes.values()
     }

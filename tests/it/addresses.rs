@@ -33,7 +33,7 @@ async fn metadata_and_link_local_addresses_are_refused_at_every_attempt() {
         ("https://[fe80::1]/", "fe80::1 is a link-local address, which is never allowed (rule: link-local)"),
         (
             "http://0.0.0.0:1/",
-            "0.0.0.0 is not the address of a host, which is never allowed (rule: unspecified)",
+            "0.0.0.0 is an unspecified address, which is never allowed (rule: unspecified)",
         ),
     ] {
         let mut harness = posting_to(url, "allow_insecure = true").await;

@@ -30,7 +30,7 @@ struct DueLabel<'a> {
 }
 
 pub async fn poll(store: &Store, config: &Config, labels: &LabelIds) -> Result<ExitCode, Failure> {
-    if lock::daemon_pid(store.path()).is_none() {
+    if lock::daemon_record(store.path()).is_none() {
         return Err(Failure::new("no daemon runs on this database, so nothing is polled").hint(
             "start the daemon with trackpost run, or omit --wait: the label is polled when a daemon starts",
         ));

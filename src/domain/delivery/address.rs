@@ -56,7 +56,7 @@ impl fmt::Display for RefusedAddress {
             _ if METADATA.contains(&self.target) => "a cloud metadata address, which is never allowed",
             AddressRule::LinkLocal => "a link-local address, which is never allowed",
             AddressRule::Metadata => "a cloud metadata address, which is never allowed",
-            AddressRule::Unspecified => "not the address of a host, which is never allowed",
+            AddressRule::Unspecified => "an unspecified address, which is never allowed",
             AddressRule::Multicast => "a multicast address, which is never allowed",
             AddressRule::Broadcast => "the broadcast address, which is never allowed",
             AddressRule::PlainHttp => "a public address: plain http needs allow_insecure = true",

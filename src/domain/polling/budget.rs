@@ -100,13 +100,6 @@ impl Budget {
         self.limit
     }
 
-    /// Takes a request, or returns when to try again.
-    pub fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
-        self.free_at(now).map_or(Ok(()), Err)?;
-        self.count();
-        Ok(())
-    }
-
     /// Returns when a request may be sent; `None`: now.
     pub fn free_at(&mut self, now: Timestamp) -> Option<Timestamp> {
         self.fill(now);
@@ -134,8 +127,8 @@ impl Budget {
         Some(left as f64 / time)
     }
 
-    /// Returns the rate at which the bucket fills. It is one request higher than the rest of the budget needs, or the
-    /// last request would be allowed only at the end of the month.
+    /// Returns the rate at which the bucket fills: for one request more than the rest of the budget. At the exact rate
+    /// the last request would be allowed only when the month ends.
     fn fill_rate(&self) -> Option<f64> {
         let left = self.limit?.saturating_sub(self.used());
         let time = self.month.end.duration_since(self.filled_at).as_secs_f64().max(1.0);
@@ -176,6 +169,15 @@ mod tests {
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
+    }
+
+    impl Budget {
+        /// Takes a request, or returns when to try again.
+        fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
+            self.free_at(now).map_or(Ok(()), Err)?;
+            self.count();
+            Ok(())
+        }
     }
 
     #[test]

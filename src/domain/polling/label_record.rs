@@ -32,7 +32,7 @@ pub struct PollState {
     /// The wait that was planned before `next_poll_at`; `None` if the label is due without one: never polled, or
     /// requested by hand.
     pub wait: Option<Duration>,
-    /// The time between two polls around then, by which lateness is measured. `None` as for `wait`.
+    /// Expected interval between polls at that time. Lateness is measured by it. `None` as for `wait`.
     pub pace: Option<Duration>,
     /// Unchanged good answers in a row.
     pub unchanged: u32,
@@ -59,7 +59,8 @@ pub struct PollState {
     pub last_seq: i64,
     /// Time of the newest scan if it is plausible, else when it was first seen; `None` before the first scan.
     pub newest_scan_at: Option<Timestamp>,
-    /// When a delivery under a newer scan was first seen, while the status differs and the parcel has not moved since.
+    /// First time that an answer had a delivery scan below a newer scan; `None` once the status is delivered or the
+    /// parcel moves.
     pub delivered_beneath_at: Option<Timestamp>,
     /// Whether the stalled alert of this episode was sent.
     pub stalled_told: bool,

@@ -96,7 +96,7 @@ pub struct Spacing {
     next_at: Option<Timestamp>,
 }
 
-/// The largest delay of a step that the next requests make up for.
+/// Maximum delay of a step that later requests catch up.
 const LATE_STEP: SignedDuration = SignedDuration::from_secs(5);
 
 impl Spacing {

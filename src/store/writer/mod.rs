@@ -1,4 +1,4 @@
-//! The writer: commits all waiting jobs in one transaction, without a timer.
+//! The writer: runs all writes on one connection, and commits waiting polls and settlements together.
 //!
 //! With group commit a durable write (`synchronous = FULL`) costs hardly more than a lazy one. Polls and settlements
 //! are frequent and are written with many rows per statement. Each other job runs in its own transaction. New
@@ -36,7 +36,8 @@ pub(super) use queue::{Jobs, WriteQueue, write_queue};
 const MAX_JOBS: usize = 256;
 /// Maximum time that settlements wait for other jobs.
 const GROUP_WAIT: Duration = Duration::from_millis(50);
-/// Connections that are used by one job at a time.
+
+/// Connections of the writer, each for one purpose.
 #[derive(Debug)]
 pub(super) struct WriterConnections {
     /// The only connection that writes.
@@ -93,7 +94,7 @@ impl Writer {
             // The reader ends when every handle is dropped, and the writer with it.
             () = async { label_reader.run().await; std::future::pending().await } => {}
         }
-        checkpoints::close(label_reader.connection).await;
+        let _ = label_reader.connection.close().await;
         writing.close(checkpointer).await;
     }
 }
@@ -183,7 +184,7 @@ impl Writing<'_> {
             std::mem::forget(checkpointer);
             return std::mem::forget(self.connection);
         }
-        checkpoints::close(checkpointer).await;
+        let _ = checkpointer.close().await;
         let mut connection = self.connection;
         if self.lost {
             // The WAL belongs to the open file and would damage the file at the path. Write it to the open file.

@@ -64,15 +64,10 @@ pub(in crate::store) fn write_queue() -> (WriteQueue, Jobs) {
 }
 
 /// Receiver of the queue.
+#[derive(Debug)]
 pub(in crate::store) struct Jobs {
     pub(super) receiver: mpsc::Receiver<Job>,
     pub(super) first_failure: FirstFailure,
-}
-
-impl std::fmt::Debug for Jobs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Jobs")
-    }
 }
 
 impl WriteQueue {

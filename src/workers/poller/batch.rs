@@ -24,7 +24,7 @@ pub struct UnwrittenPolls {
 }
 
 impl UnwrittenPolls {
-    /// Adds the request of a poll that ended at `at`.
+    /// Begins the batch at `at`, if it is empty.
     pub fn touch(&mut self, at: Timestamp) {
         self.since.get_or_insert(at);
     }

@@ -172,7 +172,8 @@ impl Poller {
         Some(PollBatch { account, unchanged, measurements, usage: access.usage(), now })
     }
 
-    /// Applies changes of the registry and the clock, writes the batch if it is due, and starts polls. Returns when to call again.
+    /// Applies a clock that was set back and a changed policy, loads a page of labels, writes the batch if it is due,
+    /// and starts polls. Returns when to call again.
     async fn fill(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let access = Arc::clone(&self.shared.access);
         self.shared.heartbeat.beat(now);
@@ -286,7 +287,9 @@ impl Poller {
     fn put(&mut self, label: &LabelRecord, now: Timestamp) {
         let alert_at = self.alerts.due_at(&label.poll_state, label);
         if !self.schedule.put(label, alert_at, now) {
-            tracing::error!(label_id = %label.key.id, "an account can hold {MAX_LABELS} labels: the label is not polled");
+            let (id, account) = (&label.key.id, &self.shared.access.account.name);
+            tracing::error!(label_id = %id, account = %account,
+                "label {id} is not polled: account {account} has {MAX_LABELS} labels, the maximum");
         }
     }
 

@@ -173,7 +173,8 @@ async fn record(
         Err(error) if error.is_refusal() => {
             // An answer that violates a constraint of the database is a failure of this label only.
             error!(label_id = %label.key.id, %error, "the database rejected the answer; the label is polled again later");
-            let garbled = Reading::Garbled { status: 200, detail: format!("it cannot be recorded: {error}") };
+            let detail = format!("the answer cannot be recorded: {error}");
+            let garbled = Reading::Garbled { status: 200, detail };
             let found = plan(&garbled);
             (after, effect, reading) = (found.poll_state.clone(), PollEffect::of(&found), garbled);
             access.store.record_poll(PollRecord::new(&label, known.len(), found, now, account)).await

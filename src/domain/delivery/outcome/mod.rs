@@ -126,7 +126,7 @@ pub struct Due {
     pub reason: DueReason,
 }
 
-/// Reason for the time of the next attempt. Holds of all deliveries of a subscriber are in its health instead.
+/// Reason for the time of a delivery's next attempt. Waits of the whole subscriber are in its health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DueReason {

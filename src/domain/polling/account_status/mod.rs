@@ -90,8 +90,9 @@ pub struct AccountState {
     pub failures_in_a_row: u32,
     /// Time of the last good answer; not stored.
     pub last_good_at: Option<Timestamp>,
-    /// The refusal that several labels got in a row without a good answer between, and those labels; not stored.
+    /// The last refusal without a good answer since; not stored.
     pub refusal: Option<String>,
+    /// Labels that got this refusal in a row; not stored.
     pub refused: BTreeSet<i64>,
     /// The label whose answer changed the status. Another label is the better probe; not stored.
     pub status_changed_by: Option<i64>,
@@ -113,7 +114,7 @@ pub enum AccountChange {
 }
 
 impl AccountChange {
-    /// Returns the type of the message about the change; `None`: subscribers are not told.
+    /// Returns the type of the message about the change; `None`: no message is sent.
     pub fn message_type(self) -> Option<MessageType> {
         match self {
             Self::Refused => Some(MessageType::AccountUnauthorized),
@@ -129,7 +130,7 @@ const OUTAGE_FAILURES: u32 = 5;
 const MIN_OUTAGE_LABELS: usize = 3;
 /// Time after a good answer in which failures are not an outage.
 const RECENT_ANSWER: SignedDuration = SignedDuration::from_secs(30);
-/// Number of failed labels in a row with which all labels count as failed.
+/// Maximum number of different failed labels in a row that an outage needs, for any number of labels.
 pub const ALL_LABELS: usize = 20;
 
 /// Number of labels in a row with the same refusal that mean that the account is refused (contract 3).
@@ -167,8 +168,8 @@ impl AccountState {
     }
 
     /// Continues the waits of the last run. Its last request was counted at `last_request_at`, its last 429 came at
-    /// `throttled_at`. If the clock is behind the last 429 (without one: behind the last
-    /// request), the rest of the wait for `Retry-After` counts from `now`.
+    /// `throttled_at`. If the last 429 (without one, the last request) is in the future, the clock was set back since:
+    /// the rest of the `Retry-After` then counts from `now`.
     pub fn continue_at(
         &mut self,
         last_request_at: Option<Timestamp>,
@@ -339,7 +340,7 @@ pub fn backoff(failures: u32) -> Duration {
     Duration::from_secs(60 * (1_u64 << failures.min(6))).min(Duration::from_secs(3600))
 }
 
-/// Returns the due time of a label whose polls failed in an outage of its account, after the outage: its backoff ends.
+/// Returns the due time, after an outage, of a label that failed in it: `now` at the latest, without its backoff.
 pub fn due_after_outage(due_at: Timestamp, now: Timestamp) -> Timestamp {
     due_at.min(now)
 }

@@ -101,7 +101,7 @@ pub enum NextPoll {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedPoll {
     pub at: Timestamp,
-    /// The time between two polls around then. Labels are served by lateness as a share of it.
+    /// Expected interval between polls at that time. Labels are served by lateness as a share of it.
     pub pace: Duration,
     pub reason: PollReason,
 }
@@ -110,7 +110,7 @@ pub struct PlannedPoll {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Suggestion {
     pub wait: Duration,
-    /// The time between two polls at the end of the wait.
+    /// Expected interval between polls at the end of the wait.
     pub pace: Duration,
     /// Weight of the suggestion, from 0 (the table decides) to 1 (the suggestion decides).
     pub weight: f64,

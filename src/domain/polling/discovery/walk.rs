@@ -66,7 +66,7 @@ impl PageSize {
 pub struct PageResult {
     /// Labels to register, if they are not registered.
     pub tracked: Vec<ListedLabel>,
-    /// Labels that discovery stopped registering.
+    /// Voided labels: discovery withdraws its registration of them.
     pub voided: Vec<LabelId>,
     /// The new position; `None`: unchanged.
     pub position: Option<Timestamp>,
@@ -150,7 +150,7 @@ impl Walk {
         self.began_at
     }
 
-    /// The clock was set back by `by` during the walk.
+    /// Corrects the start of the walk after the clock was set back by `by`.
     pub fn set_back(&mut self, by: SignedDuration) {
         self.began_at = earlier(self.began_at, by);
     }

@@ -23,7 +23,7 @@ pub struct RateCounts {
     pub(super) weekdays: [Count; 7],
 }
 
-/// The number of changes that weigh as much as the assumption that all ages, hours and days are alike.
+/// Weight of the prior (the mean rate in every period), as a number of changes.
 const PRIOR_CHANGES: f64 = 4.0;
 
 impl RateCounts {

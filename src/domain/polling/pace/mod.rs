@@ -1,7 +1,7 @@
 //! Paces of labels, and the factor by which the quota stretches all waits.
 //!
-//! Labels with about the same planned wait share one [`Pace`]; lateness is measured by it (see [`super::schedule`]).
-//! The cadence decides when a label is due.
+//! Labels with about the same interval between polls share one [`Pace`]. Lateness is measured by it (see
+//! [`super::schedule`]). The cadence decides when a label is due.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::budget::Budget;
 use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::time::later;
 
-/// A planned wait, rounded to three binary digits: at most an eighth off, with four paces for each doubling.
+/// An interval between polls, rounded to three binary digits: at most an eighth off, with four paces for each doubling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pace(i64);
 

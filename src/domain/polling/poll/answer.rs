@@ -141,7 +141,7 @@ fn is_delivered_by_scan<'k>(
 }
 
 /// Finishes the label, reopens it, or activates it again after a poll by hand. An expired label becomes active only with
-/// a change, because only a change ends the silence for which it expired.
+/// a change, because only a change ends the quiet time for which it expired.
 pub(super) fn update_state(label: &LabelRecord, after: &mut PollState, changed: bool, now: Timestamp) {
     let was_finished = label.poll_state.state == LabelState::Finished;
     if after.is_terminal() {

@@ -79,7 +79,7 @@ impl BeforeAfter<'_> {
         let out = self.newest(events, TrackingEvent::is_out_for_delivery);
         let out = out.filter(|event| !event.late_now || event.index == Some(0));
         let became_out = after.out_for_delivery && !before.out_for_delivery;
-        // The vehicle's scan may come after the driver's, with any times: the parcel is not out again.
+        // Carriers list an out-for-delivery scan also after the delivery, with any time. The parcel is not out again.
         let is_over = was_delivered && is_delivered && !again;
         if !is_over && (out.is_some() || (became_out && !self.is_on_top(TrackingEvent::is_out_for_delivery)))
         {

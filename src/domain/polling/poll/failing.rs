@@ -42,8 +42,8 @@ pub(super) fn plan_refusal(label: &LabelRecord, detail: &str, now: Timestamp, ji
     plan
 }
 
-/// Plans a refusal that probably concerns the account. If it concerns only this label, the label must not be the next
-/// probe too, so it moves behind the others, further each time. No failure is counted.
+/// Plans a refusal that probably concerns the account. The label waits longer each time, so that another label is the
+/// next probe, in case the refusal concerns only this one. No failure is counted.
 pub(super) fn move_behind_others(label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = empty_plan(label);
     let after = &mut plan.poll_state;

@@ -63,7 +63,7 @@ pub struct PollContext<'a> {
 }
 
 /// Everything that follows from one poll.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PollPlan {
     pub poll_state: PollState,
     pub events: EventWrites,
@@ -74,7 +74,7 @@ pub struct PollPlan {
 }
 
 /// Summary of one poll, for `explain`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollSummary {
     /// Milliseconds since 1970.
     pub at: i64,
@@ -182,14 +182,7 @@ fn planned_wait(next_poll_at: Option<Timestamp>, now: Timestamp) -> Option<Durat
 }
 
 fn empty_plan(label: &LabelRecord) -> PollPlan {
-    PollPlan {
-        poll_state: label.poll_state.clone(),
-        events: EventWrites::default(),
-        messages: Vec::new(),
-        deliveries: Vec::new(),
-        measurements: Vec::new(),
-        summary: PollSummary { at: 0, outcome: String::new(), status: None, detail: None, changes: 0 },
-    }
+    PollPlan { poll_state: label.poll_state.clone(), ..PollPlan::default() }
 }
 
 /// Plan in which the answer resets the failures and refusals of the label.
@@ -235,7 +228,7 @@ fn take_due_alerts(
     alerts
 }
 
-/// Plans the next poll. Returns the time between two polls around then.
+/// Plans the next poll. Returns the expected interval between polls at that time.
 fn plan_next_poll(
     context: &PollContext<'_>,
     label: &LabelRecord,

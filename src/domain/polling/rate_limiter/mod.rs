@@ -87,7 +87,7 @@ pub struct RateLimiter {
     logged_stretch: f64,
     /// End of the month whose budget was reported as used up.
     logged_used_up: Option<Timestamp>,
-    /// Time until which the next free permit is kept for a request that is not a poll.
+    /// Span in which polls get no permit, because another request waits for the next free one.
     kept: Option<Range<Timestamp>>,
     /// Requests that the store counts as sent and that may still be sent.
     reserved: u32,
@@ -161,13 +161,18 @@ impl RateLimiter {
         }
     }
 
-    /// Changes the limits; used requests stay counted. `anew`: the key or the URL changed, so the account is probed at
-    /// once.
-    pub fn reopen(&mut self, requests_per_minute: u32, requests_per_month: u64, anew: bool, now: Timestamp) {
+    /// Changes the limits; used requests stay counted. `probe_now`: the key or the URL changed.
+    pub fn reopen(
+        &mut self,
+        requests_per_minute: u32,
+        requests_per_month: u64,
+        probe_now: bool,
+        now: Timestamp,
+    ) {
         self.requests_per_minute = requests_per_minute;
         self.kept = None;
         self.budget.set_limit(requests_per_month, now);
-        if let Some(probe_at) = self.state.probe_at.as_mut().filter(|_| anew) {
+        if let Some(probe_at) = self.state.probe_at.as_mut().filter(|_| probe_now) {
             *probe_at = now.min(*probe_at);
         }
     }
@@ -340,7 +345,7 @@ impl RateLimiter {
     pub fn set_demand(&mut self, demand: Demand, now: Timestamp) -> Option<f64> {
         (self.labels, self.demand) = (demand.labels, demand);
         self.stretch = pace::stretch(demand.rate, self.allowed(now));
-        // A used-up month is reported by itself.
+        // The end of the budget is reported by `acquire`.
         if !self.stretch.is_finite() || !pace::is_worth_logging(self.logged_stretch, self.stretch) {
             return None;
         }

@@ -13,10 +13,9 @@ use jiff::Timestamp;
 
 use crate::domain::polling::pace::Pace;
 
-/// Number of turns between two in which the newest label that is due without a wait is polled. So a new label is polled
-/// soon, even if the queues are long.
+/// Every fourth turn polls the newest label that is due without a wait, so that a new label is polled soon.
 pub const NEWEST_EVERY: u64 = 4;
-/// Number of turns between two in which the longest overdue label by the clock is polled. So no label starves.
+/// Every 128th turn polls the label that is overdue longest by the clock, so that no label starves.
 pub const OLDEST_EVERY: u64 = 128;
 
 /// Number of bits of a place.
