@@ -66,13 +66,13 @@ impl Store {
                     .await?;
                     // Steps from name to name, because there may be many pending rows.
                     sqlx::query!(
-                        "WITH RECURSIVE owed (name) AS (
+                        "WITH RECURSIVE pending (name) AS (
                             SELECT min(subscriber) FROM deliveries WHERE state = 'pending'
                             UNION ALL
                             SELECT (SELECT min(subscriber) FROM deliveries WHERE state = 'pending' AND subscriber > name)
-                            FROM owed WHERE name IS NOT NULL)
+                            FROM pending WHERE name IS NOT NULL)
                          INSERT INTO subscribers (subscriber, absent_since)
-                         SELECT name, ?1 FROM owed
+                         SELECT name, ?1 FROM pending
                          WHERE name IS NOT NULL AND name NOT IN (SELECT value FROM json_each(?2))
                          ON CONFLICT (subscriber) DO UPDATE
                          SET absent_since = coalesce(subscribers.absent_since, excluded.absent_since)",
@@ -196,13 +196,13 @@ async fn count_undelivered(
     messages: &str,
     pruned: &mut Pruned,
 ) -> Result<(), sqlx::Error> {
-    let owed = sqlx::query!(
-        r#"SELECT subscriber, count(*) AS "owed!: i64" FROM deliveries
+    let pending = sqlx::query!(
+        r#"SELECT subscriber, count(*) AS "pending!: i64" FROM deliveries
            WHERE message_key IN (SELECT value FROM json_each(?)) AND state = 'pending' GROUP BY subscriber"#,
         messages
     )
     .fetch_all(tx)
     .await?;
-    pruned.undelivered.extend(owed.into_iter().map(|row| (row.subscriber, row.owed.unsigned_abs())));
+    pruned.undelivered.extend(pending.into_iter().map(|row| (row.subscriber, row.pending.unsigned_abs())));
     Ok(())
 }

@@ -52,7 +52,7 @@ pub struct AccountUpdate {
 #[derive(Debug)]
 pub struct Permit {
     access: Arc<AccountAccess>,
-    pub call: AllowedRequest,
+    pub allowed: AllowedRequest,
     running: StepClock,
 }
 
@@ -141,11 +141,11 @@ impl AccountAccess {
                 limiter.acquire(kind, now)
             };
             match taken {
-                Ok(call) => {
+                Ok(allowed) => {
                     return Ok(Ok(Permit {
                         access: Arc::clone(self),
-                        call,
-                        running: StepClock::since(call.sent_at),
+                        allowed,
+                        running: StepClock::since(allowed.sent_at),
                     }));
                 }
                 // Crash point: after this write the requests count as sent at the next start, although they were not.
@@ -264,12 +264,12 @@ impl AccountAccess {
         &self,
         label: Option<i64>,
         signal: &AccountSignal,
-        call: AllowedRequest,
+        allowed: AllowedRequest,
         now: Timestamp,
     ) -> Option<AccountUpdate> {
         let account = &self.account.name;
         let mut limiter = self.limiter();
-        let seen = limiter.observe(label, signal, call, now);
+        let seen = limiter.observe(label, signal, allowed, now);
         let state = limiter.state.clone();
         drop(limiter);
         if let Some(share) = seen.share {
@@ -359,6 +359,6 @@ impl Drop for Permit {
         let (now, skew) = (self.running.now(), clock::skew());
         let mut limiter = self.access.limiter();
         limiter.set_skew(skew, now);
-        limiter.end_request(self.call.sent_at, now);
+        limiter.end_request(self.allowed.sent_at, now);
     }
 }

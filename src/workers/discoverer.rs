@@ -81,12 +81,12 @@ impl Discoverer {
             Ok(permit) => permit,
             Err(free_at) => return Ok(free_at.unwrap_or_else(|| later(now, PERMIT_RETRY))),
         };
-        let call = permit.call;
+        let allowed = permit.allowed;
         let running = StepClock::since(now);
         let answer = self.request_page(request, now).await;
         drop(permit);
         let at = running.now();
-        self.report_answer(answer.as_ref().err(), call, at).await?;
+        self.report_answer(answer.as_ref().err(), allowed, at).await?;
         match answer {
             Ok(page) => self.store_page(page, at).await?,
             Err(reading) => self.postpone(&reading, at),
@@ -118,12 +118,12 @@ impl Discoverer {
     async fn report_answer(
         &self,
         failure: Option<&Reading>,
-        call: AllowedRequest,
+        allowed: AllowedRequest,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let recently_answered = self.access.answered_since(earlier(now, RECENT_ANSWER));
-        let signal = account_signal(failure, call.probe, recently_answered);
-        let observed = signal.and_then(|signal| self.access.observe(None, &signal, call, now));
+        let signal = account_signal(failure, allowed.probe, recently_answered);
+        let observed = signal.and_then(|signal| self.access.observe(None, &signal, allowed, now));
         self.access.record_usage(now).await?;
         let Some(observed) = observed else { return Ok(()) };
         let record = self.access.account_record(observed, &Arc::clone(&self.audience.borrow()), now);

@@ -36,7 +36,7 @@ pub struct Poll {
     pub place: Place,
     pub entry: Entry,
     pub unwritten: Option<UnchangedPoll>,
-    pub call: AllowedRequest,
+    pub allowed: AllowedRequest,
     /// The answer and the real time at which it arrives; `None` until the API has the request.
     pub reply: Option<(Reading, Timestamp)>,
 }
@@ -229,7 +229,7 @@ impl Daemon {
             self.limiter.set_skew(self.skew, now);
             self.limiter.share_recovered(now);
             match self.limiter.acquire(kind, now) {
-                Ok(call) => return Ok(Ok(call)),
+                Ok(allowed) => return Ok(Ok(allowed)),
                 Err(Denied { reserve: Some(requests), .. }) => {
                     world.reached(Moment::Reserving)?;
                     world.commit_now(|db| db.reserved += requests)?;

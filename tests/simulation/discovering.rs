@@ -16,7 +16,7 @@ use super::world::{Arrival, Crash, World};
 /// A request for the list in flight.
 pub struct Listing {
     pub id: u64,
-    call: AllowedRequest,
+    allowed: AllowedRequest,
     /// The answer and the real time at which it arrives; `None` until the API has the request.
     pub reply: Option<(Result<ListPage, Reading>, Timestamp)>,
 }
@@ -51,8 +51,8 @@ impl Daemon {
         }
         let Some(mut discoverer) = self.discoverer.take() else { return Ok(()) };
         let done = match discoverer.listing.take() {
-            Some(Listing { call, reply: Some((answer, _)), .. }) => {
-                self.list_answered(world, &mut discoverer.walker, call, answer)
+            Some(Listing { allowed, reply: Some((answer, _)), .. }) => {
+                self.list_answered(world, &mut discoverer.walker, allowed, answer)
             }
             _ => self.start_listing(world, &mut discoverer),
         };
@@ -72,8 +72,8 @@ impl Daemon {
         let probing = self.limiter.state.probing();
         let is_probe = probing && self.next_due.is_none_or(|due| due > now);
         let kind = if is_probe { RequestKind::Poll } else { RequestKind::Other };
-        let call = match self.acquire(world, kind)? {
-            Ok(call) => call,
+        let allowed = match self.acquire(world, kind)? {
+            Ok(allowed) => allowed,
             // The worker tries more often.
             Err(None) if probing => return Ok(later(now, SignedDuration::from_secs(10))),
             Err(free_at) => {
@@ -85,7 +85,7 @@ impl Daemon {
         }
         let id = world.next_id();
         world.send(id, Arrival::List(request));
-        discoverer.listing = Some(Listing { id, call, reply: None });
+        discoverer.listing = Some(Listing { id, allowed, reply: None });
         world.reached(Moment::PollSent)?;
         Ok(now)
     }
@@ -94,15 +94,15 @@ impl Daemon {
         &mut self,
         world: &mut World,
         walker: &mut Walker,
-        call: AllowedRequest,
+        allowed: AllowedRequest,
         answer: Result<ListPage, Reading>,
     ) -> Result<Timestamp, Crash> {
         let now = world.wall();
         self.limiter.set_skew(self.skew, now);
-        self.limiter.end_request(call.sent_at, now);
+        self.limiter.end_request(allowed.sent_at, now);
         let recently = self.limiter.state.last_good_at.is_some_and(|at| at > earlier(now, RECENT_ANSWER));
-        if let Some(signal) = account_signal(answer.as_ref().err(), call.probe, recently) {
-            let seen = self.limiter.observe(None, &signal, call, now);
+        if let Some(signal) = account_signal(answer.as_ref().err(), allowed.probe, recently) {
+            let seen = self.limiter.observe(None, &signal, allowed, now);
             self.came_back |= seen.change == Some(AccountChange::CameBack);
             if seen.changed {
                 let (state, subscribers) = (self.limiter.state.clone(), &world.policy.subscribers);

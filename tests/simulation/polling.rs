@@ -91,8 +91,8 @@ impl Daemon {
                 }
                 return Ok(self.schedule.next_due());
             };
-            let call = match self.acquire(world, RequestKind::Poll)? {
-                Ok(call) => call,
+            let allowed = match self.acquire(world, RequestKind::Poll)? {
+                Ok(allowed) => allowed,
                 Err(free_at) => {
                     self.schedule.end(place);
                     return Ok(free_at);
@@ -104,7 +104,7 @@ impl Daemon {
             let unwritten = self.batch.withdraw(entry.row);
             let label = self.number(world, place);
             let last = entry.plain_digest();
-            self.polls.insert(id, Poll { place, entry, unwritten, call, reply: None });
+            self.polls.insert(id, Poll { place, entry, unwritten, allowed, reply: None });
             world.send(id, Arrival::Poll { label, last });
             world.reached(Moment::PollSent)?;
         }
@@ -116,10 +116,10 @@ impl Daemon {
         let now = world.wall();
         let poll = self.polls.get_mut(&id).expect("it is in flight");
         let Some((reading, _)) = poll.reply.take() else { return Ok(()) };
-        let (entry, call) = (poll.entry, poll.call);
+        let (entry, allowed) = (poll.entry, poll.allowed);
         self.limiter.set_skew(self.skew, now);
-        self.limiter.end_request(call.sent_at, now);
-        let seen = self.limiter.observe(Some(entry.row), &reading.signal(), call, now);
+        self.limiter.end_request(allowed.sent_at, now);
+        let seen = self.limiter.observe(Some(entry.row), &reading.signal(), allowed, now);
         self.came_back |= seen.change == Some(AccountChange::CameBack);
         self.wake = world.now;
         if matches!(reading, Reading::SameBytes)
@@ -155,7 +155,7 @@ impl Daemon {
             subscribers: &world.policy.subscribers,
             resource_url: &url,
             outage: self.limiter.state.probing(),
-            sent_at: call.sent_at,
+            sent_at: allowed.sent_at,
             gaps: &self.gaps,
         };
         let plan = poll::plan(&context, &label, &known, &reading, now, jitter);

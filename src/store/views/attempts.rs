@@ -51,7 +51,7 @@ impl Store {
     /// Returns the last failures of a subscriber, newest first, among waiting deliveries and the newest deliveries.
     pub async fn recent_failures(&self, subscriber: &str, limit: u32) -> Result<Vec<Failure>, StoreError> {
         let rows = sqlx::query!(
-            r#"WITH looked AS (
+            r#"WITH searched AS (
                    SELECT * FROM (SELECT delivery_key FROM deliveries
                                   WHERE subscriber = ?1 AND state = 'pending' AND attempts > 0 LIMIT ?3)
                    UNION
@@ -60,7 +60,7 @@ impl Store {
                )
                SELECT m.message_id, m.label_id, m.type AS kind, a.attempt AS "attempt!", a.started_at, a.duration_ms, a.outcome,
                       a.status, a.detail, a.answer, a.retry_after_ms
-               FROM looked JOIN attempts a USING (delivery_key) JOIN deliveries d USING (delivery_key)
+               FROM searched JOIN attempts a USING (delivery_key) JOIN deliveries d USING (delivery_key)
                     JOIN messages m USING (message_key)
                WHERE a.outcome <> 'accepted' ORDER BY a.started_at DESC LIMIT ?2"#,
             subscriber,

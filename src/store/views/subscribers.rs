@@ -72,16 +72,17 @@ impl Store {
         &self,
         configured: &BTreeMap<SubscriberName, bool>,
     ) -> Result<Vec<SubscriberView>, StoreError> {
-        let owed = sqlx::query!(
-            r#"SELECT owed.subscriber AS "subscriber!", owed.pending AS "pending!: i64", d.created_at AS "oldest!: i64"
+        let waiting = sqlx::query!(
+            r#"SELECT waiting.subscriber AS "subscriber!", waiting.pending AS "pending!: i64", d.created_at AS "oldest!: i64"
                FROM (SELECT subscriber, count(*) AS pending, min(delivery_key) AS oldest
-                     FROM deliveries WHERE state = 'pending' GROUP BY subscriber) owed
-               JOIN deliveries d ON d.delivery_key = owed.oldest"#
+                     FROM deliveries WHERE state = 'pending' GROUP BY subscriber) waiting
+               JOIN deliveries d ON d.delivery_key = waiting.oldest"#
         )
         .fetch_all(&self.readers)
         .await?;
-        let owed = owed.into_iter().map(|row| (row.subscriber, (count(row.pending), Some(at(row.oldest)))));
-        self.subscribers_owed(configured, owed.collect()).await
+        let waiting =
+            waiting.into_iter().map(|row| (row.subscriber, (count(row.pending), Some(at(row.oldest)))));
+        self.subscribers_with(configured, waiting.collect()).await
     }
 
     /// As [`Self::subscriber_views`], but `pending` is 1 if there is any, and `oldest_pending_at` is `None`. Reads one
@@ -91,32 +92,32 @@ impl Store {
         configured: &BTreeMap<SubscriberName, bool>,
     ) -> Result<Vec<SubscriberView>, StoreError> {
         let names = sqlx::query_scalar!(
-            r#"WITH RECURSIVE owed (subscriber) AS (
+            r#"WITH RECURSIVE waiting (subscriber) AS (
                    SELECT min(subscriber) FROM deliveries WHERE state = 'pending'
                    UNION ALL
                    SELECT (SELECT min(d.subscriber) FROM deliveries d
-                           WHERE d.state = 'pending' AND d.subscriber > owed.subscriber)
-                   FROM owed WHERE owed.subscriber IS NOT NULL
+                           WHERE d.state = 'pending' AND d.subscriber > waiting.subscriber)
+                   FROM waiting WHERE waiting.subscriber IS NOT NULL
                )
-               SELECT subscriber AS "subscriber!: String" FROM owed WHERE subscriber IS NOT NULL"#
+               SELECT subscriber AS "subscriber!: String" FROM waiting WHERE subscriber IS NOT NULL"#
         )
         .fetch_all(&self.readers)
         .await?;
-        self.subscribers_owed(configured, names.into_iter().map(|name| (name, (1, None))).collect()).await
+        self.subscribers_with(configured, names.into_iter().map(|name| (name, (1, None))).collect()).await
     }
 
-    async fn subscribers_owed(
+    async fn subscribers_with(
         &self,
         configured: &BTreeMap<SubscriberName, bool>,
-        owed: HashMap<String, (u64, Option<Timestamp>)>,
+        waiting: HashMap<String, (u64, Option<Timestamp>)>,
     ) -> Result<Vec<SubscriberView>, StoreError> {
-        let mut names: Vec<SubscriberName> = owed.keys().map(|name| SubscriberName::new(name)).collect();
+        let mut names: Vec<SubscriberName> = waiting.keys().map(|name| SubscriberName::new(name)).collect();
         names.extend(configured.keys().cloned());
         names.sort();
         names.dedup();
         let mut views = Vec::with_capacity(names.len());
         for name in &names {
-            let (pending, oldest) = owed.get(name.as_str()).copied().unwrap_or_default();
+            let (pending, oldest) = waiting.get(name.as_str()).copied().unwrap_or_default();
             let health = self.subscriber_health(name).await?;
             let status = SubscriberStatus::of(configured.get(name).copied(), health.state);
             views.push(SubscriberView::of(name, status, health, pending, oldest));

@@ -239,7 +239,7 @@ impl Poller {
                 carrier: self.schedule.carrier(&entry),
                 service: self.schedule.service(&entry),
                 unwritten: self.batch.withdraw(entry.row),
-                sent_at: permit.call.sent_at,
+                sent_at: permit.allowed.sent_at,
             };
             self.in_flight.start(
                 i64::from(place),

@@ -71,13 +71,13 @@ pub(super) async fn poll(
     polled: LabelInFlight,
     now: Timestamp,
 ) -> Result<EndedPoll, StoreError> {
-    let (access, call) = (&shared.access, permit.call);
+    let (access, allowed) = (&shared.access, permit.allowed);
     let running = StepClock::since(now);
     let reading = access.client.read(&access.account, &polled.id, polled.entry.plain_digest(), now).await;
     drop(permit);
     // The time of the recording step, read once after the request.
     let at = running.now();
-    let observed = access.observe(Some(polled.entry.row), &reading.signal(), call, at);
+    let observed = access.observe(Some(polled.entry.row), &reading.signal(), allowed, at);
     shared.heartbeat.beat(at);
     if matches!(reading, Reading::SameBytes)
         && observed.is_none()
@@ -87,7 +87,7 @@ pub(super) async fn poll(
         metrics().polled(access.account.name.as_str(), "unchanged", false);
         return Ok(EndedPoll { polled, held: None, found: PollResult::Unchanged(Box::new(next)), at });
     }
-    let (found, held) = record(&shared, &polled, reading, observed, call, at).await?;
+    let (found, held) = record(&shared, &polled, reading, observed, allowed, at).await?;
     Ok(EndedPoll { polled, held, found, at })
 }
 
@@ -127,7 +127,7 @@ async fn record(
     polled: &LabelInFlight,
     reading: Reading,
     observed: Option<AccountUpdate>,
-    call: AllowedRequest,
+    allowed: AllowedRequest,
     now: Timestamp,
 ) -> Result<(PollResult, Option<(String, Timestamp)>), StoreError> {
     let access = &shared.access;
@@ -154,7 +154,7 @@ async fn record(
         subscribers: &policy.subscribers,
         resource_url: &url,
         outage: access.probing(),
-        sent_at: call.sent_at,
+        sent_at: allowed.sent_at,
         gaps: &clock::gaps(),
     };
     let plan = |reading: &Reading| {

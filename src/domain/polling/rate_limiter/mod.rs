@@ -304,19 +304,19 @@ impl RateLimiter {
         &mut self,
         label: Option<i64>,
         signal: &AccountSignal,
-        call: AllowedRequest,
+        allowed: AllowedRequest,
         now: Timestamp,
     ) -> AnswerEffect {
         let state = &mut self.state;
         let before = (state.status, state.probe_at, state.throttled_until);
-        let change = state.observe(label, signal, self.labels, call.probe, now);
+        let change = state.observe(label, signal, self.labels, allowed.probe, now);
         let changed = before != (state.status, state.probe_at, state.throttled_until);
         self.catching_up |= change == Some(AccountChange::CameBack);
         let mut share = None;
         if let (AccountSignal::Throttled { .. }, Some(until)) = (signal, state.throttled_until) {
             let used = (self.quota.used(), self.requests_per_minute);
             let share_before = self.share;
-            share = self.share.throttled(call.sent_at, used, before.2, until, now);
+            share = self.share.throttled(allowed.sent_at, used, before.2, until, now);
             self.share_changed |= share_before != self.share;
         }
         AnswerEffect { changed, change, share }

@@ -115,10 +115,10 @@ fn no_permit_is_reserved_for_an_abandoned_request() {
 #[test]
 fn an_account_that_is_down_is_probed_by_one_poll() {
     let mut limiter = limiter(100, 0);
-    let call = limiter.acquire(RequestKind::Poll, at(0)).unwrap();
+    let allowed = limiter.acquire(RequestKind::Poll, at(0)).unwrap();
     limiter.end_request(at(0), at(0));
     let refused = AccountSignal::Unauthorized { detail: "401".to_owned() };
-    assert_eq!(limiter.observe(Some(1), &refused, call, at(0)).change, Some(AccountChange::Refused));
+    assert_eq!(limiter.observe(Some(1), &refused, allowed, at(0)).change, Some(AccountChange::Refused));
     assert_eq!(limiter.acquire(RequestKind::Poll, at(1)).unwrap_err().free_at, Some(at(60)));
     assert!(limiter.acquire(RequestKind::Other, at(60)).is_err());
     assert!(limiter.acquire(RequestKind::Poll, at(60)).unwrap().probe);
@@ -132,11 +132,11 @@ fn an_account_that_is_down_is_probed_by_one_poll() {
 fn a_429_stops_all_requests_and_a_second_one_lowers_the_adaptive_limit() {
     let mut limiter = limiter(100, 0);
     for now in [0, 100] {
-        let call = limiter.acquire(RequestKind::Poll, at(now)).unwrap();
+        let allowed = limiter.acquire(RequestKind::Poll, at(now)).unwrap();
         assert!((1..80).all(|_| limiter.acquire(RequestKind::Poll, at(now)).is_ok()));
         (0..80).for_each(|_| limiter.end_request(at(now), at(now)));
         let throttled = AccountSignal::Throttled { retry_after: Duration::from_secs(30) };
-        let seen = limiter.observe(Some(1), &throttled, call, at(now));
+        let seen = limiter.observe(Some(1), &throttled, allowed, at(now));
         assert_eq!(seen.share, (now > 0).then_some(0.6000000000000001));
         for kind in [RequestKind::Poll, RequestKind::Other] {
             assert_eq!(limiter.acquire(kind, at(now + 29)).unwrap_err().free_at, Some(at(now + 30)));
@@ -164,7 +164,7 @@ fn a_used_up_month_is_logged_once() {
     assert_eq!(refusals[1].free_at, Some(end));
     let next = limiter
         .acquire(RequestKind::Poll, end)
-        .map_or_else(|refusal| refusal.free_at, |call| Some(call.sent_at));
+        .map_or_else(|refusal| refusal.free_at, |allowed| Some(allowed.sent_at));
     assert!(
         next.unwrap().duration_since(end) < SignedDuration::from_hours(24 * 8),
         "a new month's even share"
