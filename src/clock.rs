@@ -146,7 +146,7 @@ fn machine() -> Option<Digest> {
     Some(of_parts(&["trackpost", id.trim(), &name]))
 }
 
-/// Returns the content of the first file that contains an id. An empty one, or one that says "uninitialized", does not.
+/// Returns the content of the first file that contains an id. Skips empty files and the content "uninitialized".
 fn first_id(files: [&str; 2]) -> Option<String> {
     let mut texts = files.iter().filter_map(|path| std::fs::read_to_string(path).ok());
     texts.find(|text| text.trim().len() >= 32)

@@ -267,7 +267,7 @@ impl Daemon {
     }
 
     /// Reloads, and writes the result beside the lock file for the command that sent the signal.
-    /// Returns whether the daemon goes on.
+    /// Returns whether the daemon keeps running.
     async fn reload_for_signal(&mut self) -> Result<bool, DaemonError> {
         let noted = self.lock.reload_begins();
         let Some(outcome) = self.reload().await? else { return Ok(false) };

@@ -1,6 +1,6 @@
 //! A consistent copy of the live database.
 //!
-//! `VACUUM INTO` copies within one read transaction, while the daemon goes on writing. The copy is written under a
+//! `VACUUM INTO` copies within one read transaction, while the daemon keeps writing. The copy is written under a
 //! temporary name, checked, and renamed last. So the target file is always complete.
 
 use std::fs::{File, Permissions};

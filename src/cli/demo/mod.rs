@@ -2,7 +2,7 @@
 //!
 //! Sandbox, daemon and verifying receiver run in this process, on real sockets, with a real database and an ordinary
 //! configuration. Only the parcels' days pass in seconds. At the end the ledger compares the events that the API served
-//! with those that the receiver accepted.
+//! with the events that the receiver accepted.
 //!
 //! All of it runs on one task; nothing is spawned.
 
