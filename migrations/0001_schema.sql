@@ -78,8 +78,8 @@ CREATE TABLE labels (
     newest_scan_at     INTEGER,
     -- A delivery scan was seen below a newer scan, the status is not delivered, and the parcel did not move since.
     delivered_beneath_at INTEGER,
-    stalled_told       INTEGER NOT NULL DEFAULT 0 CHECK (stalled_told IN (0, 1)),
-    late_told          INTEGER NOT NULL DEFAULT 0 CHECK (late_told IN (0, 1)),
+    stalled_sent       INTEGER NOT NULL DEFAULT 0 CHECK (stalled_sent IN (0, 1)),
+    late_sent          INTEGER NOT NULL DEFAULT 0 CHECK (late_sent IN (0, 1)),
     -- The last polls that changed something or failed, newest last.
     recent_polls       TEXT    NOT NULL DEFAULT '[]',
     UNIQUE (label_id, account),
@@ -120,7 +120,7 @@ CREATE TABLE tracking_events (
     -- The oldest scan dropped off the end of the carrier's list; this is not a retraction.
     fell_off      INTEGER NOT NULL DEFAULT 0 CHECK (fell_off IN (0, 1) AND (fell_off = 0 OR (missing_polls = 0 AND retracted_at IS NULL))),
     flapped       INTEGER NOT NULL DEFAULT 0 CHECK (flapped IN (0, 1)),
-    forms         BLOB    NOT NULL CHECK (length(forms) > 0 AND length(forms) % 16 = 0),
+    fingerprints  BLOB    NOT NULL CHECK (length(fingerprints) > 0 AND length(fingerprints) % 16 = 0),
     raw           TEXT    NOT NULL,
     UNIQUE (label_key, event_id),
     CONSTRAINT event_keys_contain_the_label_key CHECK (event_key >> 20 = label_key)
@@ -188,7 +188,7 @@ CREATE TABLE deliveries (
     failures        INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),   -- steps of the retry schedule used
     failing_since   INTEGER CHECK ((failures > 0) = (failing_since IS NOT NULL)),
     planned_at      INTEGER CHECK (planned_at IS NULL OR (state = 'pending' AND failures > 0)),
-    asked_until     INTEGER,   -- end of this delivery's own Retry-After
+    retry_after_until INTEGER, -- end of this delivery's own Retry-After
     UNIQUE (message_key, subscriber),
     CONSTRAINT only_deliveries_in_a_lane_have_a_place CHECK ((lane IS NULL) = (place IS NULL)),
     CONSTRAINT only_delivered_have_a_time             CHECK ((state = 'delivered') = (delivered_at IS NOT NULL)),
@@ -216,7 +216,7 @@ CREATE TABLE subscribers (
     subscriber      TEXT    PRIMARY KEY,
     state           TEXT    NOT NULL DEFAULT 'ok' CHECK (state IN ('ok', 'failing', 'paused')),
     since           INTEGER,
-    reason          TEXT    CHECK (reason IN ('no_connection', 'failures', 'gone', 'asked')),
+    reason          TEXT    CHECK (reason IN ('no_connection', 'failures', 'gone', 'by_hand')),
     detail          TEXT,
     -- When it began to fail, as announced; identifies the episode, also during a pause.
     episode_at      INTEGER,
@@ -274,24 +274,24 @@ CREATE TABLE months (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE quotas (
-    account      TEXT    PRIMARY KEY,
+    account         TEXT    PRIMARY KEY,
     -- Requests that may have been sent and are not yet counted: after an unclean end they count as sent.
-    reserved     INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0),
-    -- The adaptive limit: share of the quota used when others use it too, in thousandths; null: all of it.
-    share        INTEGER CHECK (share BETWEEN 0 AND 1000),
-    shared_at    INTEGER,
-    throttled_at INTEGER,                                    -- the last 429
-    -- Mean lateness of recent polls as a share of their wait, in thousandths.
-    lateness     INTEGER NOT NULL DEFAULT 0 CHECK (lateness >= 0),
+    reserved        INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+    -- Fraction of the quota that is used when others use it too, in thousandths, and since when; null: all of it.
+    adaptive_limit  INTEGER CHECK (adaptive_limit BETWEEN 0 AND 1000),
+    limited_since   INTEGER,
+    throttled_at    INTEGER,                                 -- the last 429
+    -- Mean lateness of recent polls as a fraction of their wait, in thousandths.
+    lateness        INTEGER NOT NULL DEFAULT 0 CHECK (lateness >= 0),
     -- Factor by which all waits are stretched, in thousandths.
-    stretch      INTEGER NOT NULL DEFAULT 1000 CHECK (stretch >= 1000),
+    stretch         INTEGER NOT NULL DEFAULT 1000 CHECK (stretch >= 1000),
     -- Demand of the labels in billionths of a request per second.
-    nanohertz    INTEGER NOT NULL DEFAULT 0 CHECK (nanohertz >= 0),
+    nanohertz       INTEGER NOT NULL DEFAULT 0 CHECK (nanohertz >= 0),
     -- Due labels, and those of them without a planned poll: new, or made due by hand.
-    due          INTEGER NOT NULL DEFAULT 0 CHECK (due >= 0),
-    first_polls  INTEGER NOT NULL DEFAULT 0 CHECK (first_polls >= 0),
+    due             INTEGER NOT NULL DEFAULT 0 CHECK (due >= 0),
+    first_polls     INTEGER NOT NULL DEFAULT 0 CHECK (first_polls >= 0),
     last_success_at INTEGER,                                 -- the last good answer
-    CONSTRAINT only_a_share_has_a_start CHECK ((share IS NULL) = (shared_at IS NULL))
+    CONSTRAINT only_a_smaller_limit_has_a_start CHECK ((adaptive_limit IS NULL) = (limited_since IS NULL))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE carriers (
@@ -305,7 +305,7 @@ CREATE TABLE discoveries (
     account         TEXT    PRIMARY KEY,
     position        INTEGER,              -- all labels created until then were read
     confirmed       INTEGER NOT NULL,     -- 1: a listed label confirmed the position; 0: it comes from our clock alone
-    voids_sought_at INTEGER               -- start of the last complete search for voided labels
+    voids_searched_at INTEGER             -- start of the last complete search for voided labels
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE freshness (

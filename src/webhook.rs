@@ -155,7 +155,7 @@ impl WebhookClient {
         let outcome = match cause {
             FailureCause::Ours => {
                 shortage::note(&detail, now);
-                Outcome::OurFault
+                Outcome::Shortage
             }
             FailureCause::Name => Outcome::NameUnknown,
             FailureCause::Address => Outcome::AddressRefused,

@@ -1,4 +1,4 @@
-//! `[cadence]` and `[silence]`: how often labels are polled, and when a quiet one is reported.
+//! `[cadence]` and `[alerts]`: how often labels are polled, and when a quiet one is reported.
 //!
 //! [`crate::domain::polling::cadence`] explains the rows.
 
@@ -64,9 +64,9 @@ impl RowSection {
         if self.intervals.is_empty() {
             at.key("intervals").fault("is empty", "write at least one interval; the last one repeats");
         }
-        if self.hours.is_some() && name == RowName::Status(StatusCode::InTransit) {
-            let hint = "remove hours: the IT row applies outside the hours of the other rows";
-            at.key("hours").fault("is not allowed in the IT row", hint);
+        if self.hours.is_some() && matches!(name, RowName::Status(_)) {
+            let hint = "remove hours, or write them into out_for_delivery or estimate_day";
+            at.key("hours").fault("is not allowed in the row of a status code", hint);
         }
         if self.learn && self.intervals.iter().any(|ConfigDuration(interval)| *interval < SHORTEST_LEARNED) {
             at.key("learn").fault_of("true", "is not allowed with intervals under 5m", "remove learn");
@@ -122,7 +122,7 @@ fn time(text: &str) -> Option<Time> {
     Time::strptime("%H:%M", text).or_else(|_| Time::strptime("%H:%M", format!("{text}:00"))).ok()
 }
 
-/// `[silence]` as written.
+/// `[alerts]` as written.
 #[derive(Deserialize)]
 pub(super) struct AlertsSection {
     stalled_after: BTreeMap<String, Days>,

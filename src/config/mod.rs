@@ -182,7 +182,7 @@ struct Sections {
     accounts: BTreeMap<String, accounts::AccountSection>,
     registration: registration::RegistrationSection,
     cadence: cadence::CadenceSection,
-    silence: cadence::AlertsSection,
+    alerts: cadence::AlertsSection,
     #[serde(default)]
     signing: signing::SigningSection,
     #[serde(default)]
@@ -190,7 +190,7 @@ struct Sections {
 }
 
 const SECTIONS: [&str; 9] =
-    ["store", "http", "log", "accounts", "registration", "cadence", "silence", "signing", "subscribers"];
+    ["store", "http", "log", "accounts", "registration", "cadence", "alerts", "signing", "subscribers"];
 
 fn strict((loaded, faults): (Loaded, Vec<Fault>)) -> Result<Loaded, Faults> {
     if faults.is_empty() {
@@ -242,7 +242,7 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
         accounts,
         registration: registered.config,
         cadence: sections.cadence.check(&at("cadence")),
-        alerts: sections.silence.check(&at("silence")),
+        alerts: sections.alerts.check(&at("alerts")),
         subscribers: subscribers.collect(),
         rsa_keys,
     };

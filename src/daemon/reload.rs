@@ -87,7 +87,7 @@ impl Daemon {
         lines.extend(accounts.lines("accounts"));
         lines.extend(subscribers.lines("subscribers"));
         if polling {
-            lines.push("[cadence], [silence] or first_poll changed".to_owned());
+            lines.push("[cadence], [alerts] or first_poll changed".to_owned());
         }
         info!(
             accounts_added = accounts.added,

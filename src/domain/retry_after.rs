@@ -7,6 +7,8 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
+/// The longest `Retry-After` that is honoured (contract 3 and 7.4).
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Longest wait that is returned; longer ones are cut to it, so that they fit into the database.
 const MAX_WAIT: Duration = Duration::from_secs(31 * 86_400);
 

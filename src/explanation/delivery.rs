@@ -29,7 +29,7 @@ pub fn reason(why: WaitReason, delivery: &DeliveryView, now: Timestamp) -> Strin
         WaitReason::NoSubscriber => {
             format!("subscriber {name} is not configured: the delivery waits until it is")
         }
-        WaitReason::TurnedOff => {
+        WaitReason::Disabled => {
             format!("{name} is disabled (enabled = false): the delivery waits until it is enabled")
         }
         WaitReason::Paused { since: at, reason } => {

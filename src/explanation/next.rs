@@ -69,7 +69,7 @@ pub fn cell(next: &NextAttempt, now: Timestamp) -> String {
     let word = match next.reasons.first() {
         Some(WaitReason::Delivered | WaitReason::Dead) => "-",
         Some(WaitReason::NoSubscriber) => "no subscriber",
-        Some(WaitReason::TurnedOff) => "disabled",
+        Some(WaitReason::Disabled) => "disabled",
         Some(WaitReason::Paused { .. }) => "paused",
         _ if next.reasons.contains(&WaitReason::Behind) => "after an earlier one",
         Some(WaitReason::Probed { at: Some(at), .. }) if *at > now => {

@@ -40,8 +40,9 @@ impl Recorded {
         let Some((label, detail)) = store.label_detail(row).await? else { return Ok(None) };
         let name = AccountName::new(&label.account);
         let (account, used) = (store.account_state(&name, now).await?, store.quota_used(&name, now).await?);
-        let outlook = limits(&label.account)
-            .map(|limits| Outlook::new(limits, used.demand, &used.share, used.this_month, &account, now));
+        let outlook = limits(&label.account).map(|limits| {
+            Outlook::new(limits, used.demand, &used.adaptive_limit, used.this_month, &account, now)
+        });
         let held = used
             .held
             .into_iter()
@@ -173,8 +174,8 @@ fn of_first_polls(recorded: &Recorded) -> Option<String> {
 fn of_quota(name: &str, outlook: &Outlook) -> Vec<String> {
     let mut reasons = Vec::new();
     let limit = outlook.limits.requests_per_minute;
-    if outlook.share < 1.0 {
-        let percent = outlook.share * 100.0;
+    if outlook.adaptive_limit < 1.0 {
+        let percent = outlook.adaptive_limit * 100.0;
         reasons.push(format!(
             "the API answered 429 although account {name} kept within its limit, so another client uses the account too: \
              the adaptive limit is now {percent:.0} % of {limit} requests a minute, and rises slowly"

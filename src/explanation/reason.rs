@@ -21,7 +21,7 @@ pub(super) fn in_words(reason: &PollReason) -> Vec<String> {
                 .to_owned()
         }
         PollReason::CarrierThrottled { .. } => "the API answered 429 for polls of its carrier".to_owned(),
-        PollReason::OurFault { .. } => {
+        PollReason::Shortage { .. } => {
             "this machine lacked a resource for the poll, such as file descriptors".to_owned()
         }
     }]

@@ -47,7 +47,7 @@ use cached::Cached;
 pub const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time without progress after which a worker is unhealthy.
-pub const MAX_SILENCE: SignedDuration = SignedDuration::from_secs(60);
+pub const MAX_HEARTBEAT_GAP: SignedDuration = SignedDuration::from_secs(60);
 
 /// Sources of the answers.
 #[derive(Clone, Debug)]
@@ -70,9 +70,10 @@ pub struct Sources {
 
 /// Returns the faults that a restart may fix; empty if healthy.
 pub async fn faults(store: &Store, heartbeats: &Heartbeats) -> Vec<String> {
-    let silent = heartbeats.silent(clock::now(), MAX_SILENCE).into_iter();
-    let mut faults: Vec<String> =
-        silent.map(|worker| format!("{worker} made no progress for {} s", MAX_SILENCE.as_secs())).collect();
+    let silent = heartbeats.silent(clock::now(), MAX_HEARTBEAT_GAP).into_iter();
+    let mut faults: Vec<String> = silent
+        .map(|worker| format!("{worker} made no progress for {} s", MAX_HEARTBEAT_GAP.as_secs()))
+        .collect();
     match tokio::time::timeout(DATABASE_TIMEOUT, store.ping()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => faults.push(error.to_string()),

@@ -203,7 +203,7 @@ fn reading_of_failure(failure: ExchangeFailure, now: Timestamp) -> Reading {
     match cause {
         FailureCause::Ours => {
             shortage::note(&detail, now);
-            Reading::OurFault { detail }
+            Reading::Shortage { detail }
         }
         FailureCause::Unreadable { status } => {
             Reading::Garbled { status: status.unwrap_or_default(), detail }

@@ -36,7 +36,7 @@ impl Store {
     pub async fn discovery_progress(&self, account: &AccountName) -> Result<DiscoveryProgress, StoreError> {
         let account = account.as_str();
         let row = sqlx::query!(
-            "SELECT position, confirmed, voids_sought_at FROM discoveries WHERE account = ?",
+            "SELECT position, confirmed, voids_searched_at FROM discoveries WHERE account = ?",
             account
         )
         .fetch_optional(&self.readers)
@@ -44,7 +44,7 @@ impl Store {
         Ok(row.map_or(DiscoveryProgress::default(), |row| DiscoveryProgress {
             position: row.position.map(at),
             confirmed: row.confirmed != 0,
-            voids_sought_at: row.voids_sought_at.map(at),
+            voids_searched_at: row.voids_searched_at.map(at),
         }))
     }
 
@@ -88,15 +88,15 @@ async fn write_progress(
     account: &str,
     progress: DiscoveryProgress,
 ) -> Result<(), sqlx::Error> {
-    let (position, voids_sought_at) = (progress.position.map(ms), progress.voids_sought_at.map(ms));
+    let (position, voids_searched_at) = (progress.position.map(ms), progress.voids_searched_at.map(ms));
     sqlx::query!(
-        "INSERT INTO discoveries (account, position, confirmed, voids_sought_at) VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO discoveries (account, position, confirmed, voids_searched_at) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (account) DO UPDATE SET position = excluded.position, confirmed = excluded.confirmed,
-            voids_sought_at = excluded.voids_sought_at",
+            voids_searched_at = excluded.voids_searched_at",
         account,
         position,
         progress.confirmed,
-        voids_sought_at
+        voids_searched_at
     )
     .execute(&mut *tx)
     .await?;

@@ -16,7 +16,7 @@ macro_rules! history_of {
     ($label:literal) => {
         concat!(
             "(SELECT group_concat(format('%d\x1f%s\x1f%d\x1f%d\x1f%d\x1f%d\x1f%d\x1f%d\x1f%s\x1f%s', position, event_id,
-                revision, late, missing_polls, retracted_at IS NOT NULL, fell_off, flapped, hex(forms), raw), '\x1e')
+                revision, late, missing_polls, retracted_at IS NOT NULL, fell_off, flapped, hex(fingerprints), raw), '\x1e')
               FROM tracking_events WHERE event_key BETWEEN ", $label, " << 20 AND (", $label, " << 20) + 1048575)"
         )
     };
@@ -66,16 +66,16 @@ impl EventWrite<'_> {
 
 const INSERT: Bulk = insert!(
     "tracking_events
-     (event_key, label_key, event_id, revision, late, first_seen_at, changed_at, forms, raw)",
+     (event_key, label_key, event_id, revision, late, first_seen_at, changed_at, fingerprints, raw)",
     9
 );
 
 const UPDATE: Bulk = Bulk {
-    before: "WITH new (label_key, event_id, revision, missing_polls, fell_off, flapped, forms, raw) AS (",
+    before: "WITH new (label_key, event_id, revision, missing_polls, fell_off, flapped, fingerprints, raw) AS (",
     columns: 8,
     after: ") UPDATE tracking_events SET
         revision = new.revision, missing_polls = new.missing_polls, fell_off = new.fell_off,
-        flapped = new.flapped, forms = new.forms, raw = new.raw
+        flapped = new.flapped, fingerprints = new.fingerprints, raw = new.raw
      FROM new WHERE tracking_events.label_key = new.label_key AND tracking_events.event_id = new.event_id",
 };
 
@@ -98,13 +98,13 @@ pub(super) async fn write_events(
     let mut changed = Vec::new();
     let mut steps = Vec::new();
     for record in records {
-        let new = record.events.added.iter().enumerate();
+        let new = record.plan.events.added.iter().enumerate();
         added.extend(new.map(|(place, event)| EventWrite {
             record,
             event,
             position: record.known_events + place + 1,
         }));
-        for change in &record.events.updated {
+        for change in &record.plan.events.updated {
             updated.push((record, &change.record));
             changed
                 .extend(change.times(record.polled_at).map(|times| (record, change.record.event_id, times)));

@@ -13,6 +13,7 @@ use super::{at, ms};
 use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata};
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::pace::Pace;
+use crate::domain::polling::poll::UnchangedPlan;
 use crate::domain::polling::reason::PollReason;
 
 /// Reads a row of `labels`; `None` if this version does not know its id or state.
@@ -65,8 +66,8 @@ pub(super) fn label_record(row: &SqliteRow) -> Result<Option<LabelRecord>, sqlx:
             last_seq: row.try_get("last_seq")?,
             newest_scan_at: instant("newest_scan_at")?,
             delivered_beneath_at: instant("delivered_beneath_at")?,
-            stalled_told: row.try_get("stalled_told")?,
-            late_told: row.try_get("late_told")?,
+            stalled_sent: row.try_get("stalled_sent")?,
+            late_sent: row.try_get("late_sent")?,
         },
         recent_polls: row.try_get("recent_polls")?,
     }))
@@ -80,7 +81,7 @@ macro_rules! update {
                 last_changed_at, finished_at, next_poll_at, wait_ms, pace_ms, reason, unchanged, failures,
                 failing_since, refusals, refused_since, carrier_code, status_code, status_description,
                 status_detail_code, estimate, out_for_delivery, utc_offset_minutes, answer_digest, missing_events,
-                last_seq, newest_scan_at, delivered_beneath_at, stalled_told, late_told, recent_polls", $more, ") AS ("),
+                last_seq, newest_scan_at, delivered_beneath_at, stalled_sent, late_sent, recent_polls", $more, ") AS ("),
             columns: $columns,
             after: concat!(") UPDATE labels SET
                 first_answer_at = new.first_answer_at, last_answer_at = new.last_answer_at,
@@ -94,7 +95,7 @@ macro_rules! update {
                 utc_offset_minutes = new.utc_offset_minutes, answer_digest = new.answer_digest,
                 missing_events = new.missing_events, last_seq = new.last_seq,
                 newest_scan_at = new.newest_scan_at, delivered_beneath_at = new.delivered_beneath_at,
-                stalled_told = new.stalled_told, late_told = new.late_told, recent_polls = new.recent_polls", $set, "
+                stalled_sent = new.stalled_sent, late_sent = new.late_sent, recent_polls = new.recent_polls", $set, "
              FROM new WHERE labels.label_key = new.label_key AND labels.version = new.version"),
         }
     };
@@ -106,7 +107,7 @@ pub(super) const WRITE_SEARCHED: Bulk =
     update!(33, ", state, tracking_number", ", state = new.state, tracking_number = new.tracking_number");
 
 fn bind(record: &&PollRecord, values: &mut Values) {
-    let poll_state = &record.poll_state;
+    let poll_state = &record.plan.poll_state;
     values
         .push(record.row)
         .push(record.version)
@@ -136,8 +137,8 @@ fn bind(record: &&PollRecord, values: &mut Values) {
         .push(poll_state.last_seq)
         .push(poll_state.newest_scan_at.map(ms))
         .push(poll_state.delivered_beneath_at.map(ms))
-        .push(i64::from(poll_state.stalled_told))
-        .push(i64::from(poll_state.late_told))
+        .push(i64::from(poll_state.stalled_sent))
+        .push(i64::from(poll_state.late_sent))
         .push(&*record.recent_polls);
 }
 
@@ -160,7 +161,8 @@ pub(super) async fn write(
     let mut written = WRITE.execute(tx, same, bind).await?;
     let searched = WRITE_SEARCHED.execute(tx, changed, |record, values| {
         bind(record, values);
-        values.push(record.poll_state.state.as_str()).push(record.poll_state.tracking_number.as_deref());
+        let poll_state = &record.plan.poll_state;
+        values.push(poll_state.state.as_str()).push(poll_state.tracking_number.as_deref());
     });
     written += searched.await?;
     if written == polls.len() as u64 {
@@ -178,22 +180,19 @@ pub struct UnchangedPoll {
     pub row: i64,
     pub version: i64,
     pub polled_at: Timestamp,
-    pub next_poll_at: Timestamp,
-    pub wait_ms: u32,
-    pub pace: Pace,
     pub unchanged: u32,
-    pub reason: PollReason,
+    pub next: UnchangedPlan,
 }
 
 impl UnchangedPoll {
     /// The label after this poll.
     pub fn apply(&self, poll_state: &mut PollState) {
         poll_state.last_answer_at = Some(self.polled_at);
-        poll_state.next_poll_at = Some(self.next_poll_at);
-        poll_state.wait = Some(Duration::from_millis(self.wait_ms.into()));
-        poll_state.pace = Some(Duration::from_millis(self.pace.as_millis().unsigned_abs()));
+        poll_state.next_poll_at = Some(self.next.next_poll_at);
+        poll_state.wait = Some(Duration::from_millis(self.next.wait_ms.into()));
+        poll_state.pace = Some(Duration::from_millis(self.next.pace.as_millis().unsigned_abs()));
         poll_state.unchanged = self.unchanged;
-        poll_state.reason = Some(self.reason.clone());
+        poll_state.reason = Some(self.next.reason.clone());
     }
 }
 
@@ -217,11 +216,11 @@ pub(super) async fn write_unchanged(
                 .push(poll.row)
                 .push(poll.version)
                 .push(ms(poll.polled_at))
-                .push(ms(poll.next_poll_at))
-                .push(poll.wait_ms)
-                .push(poll.pace.as_millis())
+                .push(ms(poll.next.next_poll_at))
+                .push(poll.next.wait_ms)
+                .push(poll.next.pace.as_millis())
                 .push(poll.unchanged)
-                .push(poll.reason.to_json());
+                .push(poll.next.reason.to_json());
         })
         .await?;
     Ok(())

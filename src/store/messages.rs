@@ -167,7 +167,7 @@ pub(super) async fn number_repetitions(
     records: &mut [PollRecord],
 ) -> Result<(), sqlx::Error> {
     let ids: Vec<&str> =
-        records.iter().flat_map(|record| &record.messages).map(|message| message.id.as_str()).collect();
+        records.iter().flat_map(|record| &record.plan.messages).map(|message| message.id.as_str()).collect();
     if ids.is_empty() {
         return Ok(());
     }
@@ -180,7 +180,7 @@ pub(super) async fn number_repetitions(
     .await?;
     let taken: HashSet<String> = taken.into_iter().collect();
     let mut given: HashSet<String> = HashSet::new();
-    for message in records.iter_mut().flat_map(|record| &mut record.messages) {
+    for message in records.iter_mut().flat_map(|record| &mut record.plan.messages) {
         if taken.contains(&message.id) || given.contains(&message.id) {
             let mut repetition = next_repetition(tx, &message.id).await?;
             let mut id = repeated_id(&message.id, repetition);
@@ -227,14 +227,14 @@ pub(super) async fn write_messages(
     let mut planned = Vec::new();
     for record in records {
         let first = messages.len();
-        messages.extend(record.messages.iter().map(|message| MessageRow {
+        messages.extend(record.plan.messages.iter().map(|message| MessageRow {
             key: 0,
             message,
             account: Some(record.account_name.as_str()),
             label: Some((record.row, record.label_id.as_str())),
             subject: None,
         }));
-        planned.extend(record.deliveries.iter().map(|planned| (first + planned.message, planned)));
+        planned.extend(record.plan.deliveries.iter().map(|planned| (first + planned.message, planned)));
     }
     insert_messages(tx, messages, &planned).await
 }

@@ -16,7 +16,7 @@ use super::error::RESTORE;
 use super::file::{OpenFiles, create_if_missing};
 use super::label_reads::label_reads;
 use super::outbox::handover::Handover;
-use super::writer::{Writer, WriterConnections, write_queue};
+use super::writer::{Writer, write_queue};
 use super::{Store, StoreError};
 
 static MIGRATOR: Migrator = sqlx::migrate!();
@@ -87,8 +87,15 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     let (queue, jobs) = write_queue();
     let (handover, foreign) = (Handover::default(), watch::Sender::new(0));
     let watcher = Watcher::new(foreign.clone());
-    let connections = WriterConnections { connection, checkpointer, label_reader };
-    let writer = Writer::new(connections, jobs, handover.clone(), watcher, Arc::clone(&files));
+    let writer = Writer::new(
+        connection,
+        checkpointer,
+        label_reader,
+        jobs,
+        handover.clone(),
+        watcher,
+        Arc::clone(&files),
+    );
     let registry = watch::Sender::new(0);
     let store = Store {
         files,

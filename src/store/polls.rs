@@ -58,9 +58,9 @@ pub(super) async fn record(
     write_events(tx, &taken).await?;
     new.extend(write_messages(tx, &taken).await?);
     let measurements = taken.iter().flat_map(|record| {
-        record.measurements.iter().map(|measurement| MeasurementRow {
+        record.plan.measurements.iter().map(|measurement| MeasurementRow {
             account: &record.account_name,
-            carrier: record.poll_state.carrier_code.as_deref(),
+            carrier: record.plan.poll_state.carrier_code.as_deref(),
             measurement: *measurement,
             at: record.polled_at,
         })

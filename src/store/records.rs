@@ -11,10 +11,8 @@ use crate::domain::messages::fan_out::{self, PlannedDelivery};
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::messages::{Message, account_message};
 use crate::domain::polling::account_status::{AccountChange, AccountState};
-use crate::domain::polling::freshness::Measurement;
-use crate::domain::polling::label_record::{LabelRecord, PollState};
+use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::poll::{POLLS_KEPT, PollPlan, PollSummary};
-use crate::domain::tracking::history::EventWrites;
 
 /// A new delivery and its subscriber.
 pub type NewDelivery = (SubscriberName, PendingDelivery);
@@ -49,17 +47,12 @@ pub struct PollRecord {
     pub account_name: AccountName,
     pub label_id: String,
     pub polled_at: Timestamp,
-    pub poll_state: PollState,
+    pub plan: PollPlan,
     /// Whether the state or the tracking number changed.
     pub searched_changed: bool,
     pub recent_polls: String,
     /// Number of events that the label had before.
     pub known_events: usize,
-    pub events: EventWrites,
-    pub messages: Vec<Message>,
-    pub deliveries: Vec<PlannedDelivery>,
-    /// Freshness measurements of the poll.
-    pub measurements: Vec<Measurement>,
     /// The account's new status, if this poll changed it, with the messages about it.
     pub account: Option<AccountRecord>,
 }
@@ -109,13 +102,9 @@ impl PollRecord {
             polled_at: now,
             searched_changed: label.poll_state.state != plan.poll_state.state
                 || label.poll_state.tracking_number != plan.poll_state.tracking_number,
-            recent_polls: with_summary(&label.recent_polls, plan.summary),
-            poll_state: plan.poll_state,
+            recent_polls: with_summary(&label.recent_polls, plan.summary.clone()),
+            plan,
             known_events,
-            events: plan.events,
-            messages: plan.messages,
-            deliveries: plan.deliveries,
-            measurements: plan.measurements,
             account,
         }
     }

@@ -224,7 +224,7 @@ macro_rules! repeat {
     ($($after:literal),+) => {
         Bulk {
             before: "WITH new (message, subscriber, before, format, now, next_attempt_at, reason, failures, failing_since,
-                planned_at, asked_until) AS (",
+                planned_at, retry_after_until) AS (",
             columns: 11,
             after: concat!(") ", $($after),+),
         }
@@ -232,7 +232,7 @@ macro_rules! repeat {
     (update $set:literal) => {
         repeat!("UPDATE deliveries SET ", $set, "next_attempt_at = new.next_attempt_at, reason = new.reason,
                 failures = new.failures, failing_since = new.failing_since, planned_at = new.planned_at,
-                asked_until = new.asked_until
+                retry_after_until = new.retry_after_until
             FROM new WHERE deliveries.message_key = new.message AND deliveries.subscriber = new.subscriber
                 AND deliveries.state = new.before")
     };

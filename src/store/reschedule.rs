@@ -20,11 +20,11 @@ pub(super) fn progress(failures: i64, failing_since: Option<i64>, planned_at: Op
 }
 
 const UPDATE_SCHEDULES: Bulk = Bulk {
-    before: "WITH new (key, next_attempt_at, reason, failures, failing_since, planned_at, asked_until) AS (",
+    before: "WITH new (key, next_attempt_at, reason, failures, failing_since, planned_at, retry_after_until) AS (",
     columns: 7,
     after: ")
         UPDATE deliveries SET next_attempt_at = new.next_attempt_at, reason = new.reason, failures = new.failures,
-            failing_since = new.failing_since, planned_at = new.planned_at, asked_until = new.asked_until
+            failing_since = new.failing_since, planned_at = new.planned_at, retry_after_until = new.retry_after_until
         FROM new WHERE deliveries.delivery_key = new.key AND deliveries.state = 'pending'",
 };
 
@@ -39,10 +39,10 @@ pub(super) async fn reschedule(
     let (name, now) = (subscriber.as_str(), ms(now));
     let waiting = sqlx::query!(
         r#"SELECT delivery_key, next_attempt_at AS "next_attempt_at!", reason AS "reason!", failures, failing_since,
-                  planned_at, asked_until
+                  planned_at, retry_after_until
            FROM deliveries
            WHERE subscriber = ? AND state = 'pending'
-             AND (next_attempt_at > ? OR failures > 0 OR asked_until IS NOT NULL)"#,
+             AND (next_attempt_at > ? OR failures > 0 OR retry_after_until IS NOT NULL)"#,
         name,
         now
     )
@@ -53,7 +53,7 @@ pub(super) async fn reschedule(
         let mut schedule = DeliverySchedule {
             next: plan(row.next_attempt_at, &row.reason),
             progress: progress(row.failures, row.failing_since, row.planned_at),
-            asked_until: row.asked_until.map(at),
+            retry_after_until: row.retry_after_until.map(at),
         };
         if change(row.delivery_key, &mut schedule) {
             changed.push((row.delivery_key, schedule));
@@ -68,7 +68,7 @@ pub(super) async fn reschedule(
     Ok(())
 }
 
-/// Pushes the columns from `next_attempt_at` to `asked_until`.
+/// Pushes the columns from `next_attempt_at` to `retry_after_until`.
 pub(super) fn bind_schedule(schedule: &DeliverySchedule, values: &mut Values) {
     values
         .push(ms(schedule.next.at))
@@ -76,5 +76,5 @@ pub(super) fn bind_schedule(schedule: &DeliverySchedule, values: &mut Values) {
         .push(i64::from(schedule.progress.failures))
         .push(schedule.progress.since.map(ms))
         .push(schedule.progress.planned_at.map(ms))
-        .push(schedule.asked_until.map(ms));
+        .push(schedule.retry_after_until.map(ms));
 }

@@ -30,7 +30,7 @@ pub struct Usage {
     pub stretch: f64,
     pub demand: Demand,
     /// The adaptive limit, if it changed.
-    pub share: Option<AdaptiveLimit>,
+    pub adaptive_limit: Option<AdaptiveLimit>,
     /// Time of the last good answer in this process.
     pub last_success_at: Option<Timestamp>,
 }
@@ -44,7 +44,7 @@ pub struct RecordedUsage {
     pub this_month: u64,
     /// Requests of each month, by its start.
     pub months: Vec<(Timestamp, u64)>,
-    pub share: AdaptiveLimit,
+    pub adaptive_limit: AdaptiveLimit,
     /// Mean lateness of recent polls, as a share of their wait.
     pub lateness: f64,
     /// Factor by which all waits are stretched, and the demand of the labels in requests per second, as last written.
@@ -181,7 +181,8 @@ impl Store {
             months.into_iter().map(|row| (at(row.month), row.requests.unsigned_abs())).collect();
         let this_month = months.iter().find(|(start, _)| *start == month);
         let quota = sqlx::query!(
-            "SELECT share, shared_at, throttled_at, lateness, stretch, nanohertz, due, first_polls, last_success_at
+            "SELECT adaptive_limit, limited_since, throttled_at, lateness, stretch, nanohertz, due, first_polls,
+                 last_success_at
              FROM quotas WHERE account = ?",
             account
         )
@@ -206,9 +207,9 @@ impl Store {
             ..RecordedUsage::default()
         };
         if let Some(quota) = quota {
-            let shrunk = quota.shared_at.zip(quota.share);
-            used.share = AdaptiveLimit {
-                shrunk: shrunk.map(|(since, share)| (at(since), ratio(share))),
+            let shrunk = quota.limited_since.zip(quota.adaptive_limit);
+            used.adaptive_limit = AdaptiveLimit {
+                shrunk: shrunk.map(|(since, fraction)| (at(since), ratio(fraction))),
                 throttled_at: quota.throttled_at.map(at),
             };
             used.lateness = ratio(quota.lateness);
@@ -293,14 +294,14 @@ pub(super) async fn count(
     )
     .execute(&mut *tx)
     .await?;
-    if let Some(share) = &usage.share {
-        let thousandths = share.shrunk.map(|(_, share)| (share * 1000.0).round() as i64);
-        let (shared_at, throttled_at) =
-            (share.shrunk.map(|(since, _)| ms(since)), share.throttled_at.map(ms));
+    if let Some(limit) = &usage.adaptive_limit {
+        let (since, fraction) = limit.shrunk.unzip();
+        let thousandths = fraction.map(|fraction| (fraction * 1000.0).round() as i64);
+        let (limited_since, throttled_at) = (since.map(ms), limit.throttled_at.map(ms));
         sqlx::query!(
-            "UPDATE quotas SET share = ?, shared_at = ?, throttled_at = ? WHERE account = ?",
+            "UPDATE quotas SET adaptive_limit = ?, limited_since = ?, throttled_at = ? WHERE account = ?",
             thousandths,
-            shared_at,
+            limited_since,
             throttled_at,
             name
         )

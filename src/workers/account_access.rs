@@ -67,13 +67,13 @@ impl AccountAccess {
     ) -> Result<Self, StoreError> {
         let mut state = store.account_state(&account.name, now).await?;
         let used = store.open_quota(&account.name, now).await?;
-        state.continue_at(store.last_request_at().await?, used.share.throttled_at, now);
+        state.continue_at(store.last_request_at().await?, used.adaptive_limit.throttled_at, now);
         let limiter = RateLimiter::new(
             Quota::new(account.requests_per_minute).with_used(used.lately.clone()),
             Budget::new(account.requests_per_month, used.this_month, now)
                 .with_lately(used.lately)
                 .with_months(used.months),
-            used.share,
+            used.adaptive_limit,
             state,
             account.requests_per_minute,
             used.lateness,
@@ -135,7 +135,7 @@ impl AccountAccess {
             let taken = {
                 let mut limiter = self.limiter();
                 limiter.set_skew(clock::skew(), now);
-                if limiter.share_recovered(now) {
+                if limiter.limit_recovered(now) {
                     info!(account = %account, "no 429 for some time: the adaptive limit is 100 % of requests_per_minute again");
                 }
                 limiter.acquire(kind, now)
@@ -272,8 +272,8 @@ impl AccountAccess {
         let seen = limiter.observe(label, signal, allowed, now);
         let state = limiter.state.clone();
         drop(limiter);
-        if let Some(share) = seen.share {
-            let percent = (share * 100.0).round();
+        if let Some(fraction) = seen.lowered_to {
+            let percent = (fraction * 100.0).round();
             warn!(account = %account, percent,
                 "429 again although requests stayed within the limit: other clients use the account too; the adaptive limit is now {percent} % of requests_per_minute");
         }
@@ -311,8 +311,8 @@ impl AccountAccess {
             Some(AccountChange::CameBack) => info!(account = %account, "the API answers again"),
             None => {}
         }
-        if let AccountSignal::Throttled { retry_after } = signal {
-            warn!(account = %account, wait_s = retry_after.as_secs(), "the API answered 429: the account waits for Retry-After");
+        if let AccountSignal::Throttled { wait } = signal {
+            warn!(account = %account, wait_s = wait.as_secs(), "the API answered 429: the account waits for Retry-After");
         }
     }
 
@@ -339,7 +339,7 @@ impl AccountAccess {
             lateness: limiter.lateness,
             stretch: limiter.stretch,
             demand: limiter.demand,
-            share: limiter.take_changed_share(),
+            adaptive_limit: limiter.take_changed_limit(),
             last_success_at: limiter.state.last_good_at,
         }
     }

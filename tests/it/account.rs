@@ -331,21 +331,21 @@ async fn the_quota_holds_across_a_restart() {
 }
 
 /// Two cadence rows. A label without a change for half a day expires.
-const SHORT_SILENCE: &str = r#"
+const SHORT_CADENCE: &str = r#"
 [cadence]
 give_up_after = "12h"
 [cadence.EX]
 intervals = ["10m"]
 [cadence.IT]
 intervals = ["2h"]
-[silence]
+[alerts]
 stalled_after = { IT = 1, EX = 1 }
 late_after = 1
 "#;
 
 #[tokio::test]
 async fn a_day_without_the_api_expires_no_label_and_polls_catch_up_in_order() {
-    let mut harness = Harness::with(&format!("{SHORT_SILENCE}{ORDERS}")).await;
+    let mut harness = Harness::with(&format!("{SHORT_CADENCE}{ORDERS}")).await;
     let labels: Vec<String> = (0..200).map(|n| format!("se-{n}")).collect();
     let status = |n: usize| if n.is_multiple_of(2) { "EX" } else { "IT" };
     for (n, label) in labels.iter().enumerate() {

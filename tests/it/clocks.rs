@@ -15,7 +15,7 @@ use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS, connect, hours, seconds};
 
 const TEN_MINUTES: &str =
-    "[cadence.IT]\nintervals = [\"10m\"]\n[silence]\nstalled_after = {}\nlate_after = 0\n";
+    "[cadence.IT]\nintervals = [\"10m\"]\n[alerts]\nstalled_after = {}\nlate_after = 0\n";
 
 const JUMPS: [SignedDuration; 4] = [hours(-1), hours(-24), hours(-24 * 61), SignedDuration::from_secs(-90)];
 

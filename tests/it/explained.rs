@@ -55,7 +55,7 @@ async fn show_prints_every_attempt_and_the_next_one() {
     let orders = shown(&site, "orders");
     assert_eq!(orders.len(), 3);
     let (first, last) = (&orders[0], &orders[2]);
-    assert_eq!(first["next"]["because"], serde_json::json!(["asked_to_wait"]));
+    assert_eq!(first["next"]["because"], serde_json::json!(["retry_after"]));
     assert_eq!(first["next"]["at"], first["next_attempt_at"]);
     assert_eq!(first["log"][0]["reached"], "answered");
     assert_eq!(first["log"][0]["retry_after_heeded"], "honoured");
@@ -120,7 +120,7 @@ async fn show_prints_every_attempt_and_the_next_one() {
 
     let off = site.configuration("[]", "").replace("events = [\"*\"]", "events = [\"*\"]\nenabled = false");
     site.write("trackpost.toml", &off);
-    assert_eq!(shown(&site, "orders")[0]["next"]["because"], serde_json::json!(["turned_off"]));
+    assert_eq!(shown(&site, "orders")[0]["next"]["because"], serde_json::json!(["disabled"]));
     assert_eq!(shown(&site, "down")[0]["next"]["because"], serde_json::json!(["no_subscriber"]));
     site.inspect();
 }

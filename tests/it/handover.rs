@@ -155,7 +155,7 @@ async fn the_reason_is_stored_when_it_is_decided() {
     harness.receiver.answer_always(Answer::status(500).header("retry-after", "7200"));
     harness.pass(seconds(331));
     harness.deliver().await;
-    assert_eq!(reason(&harness).await, r#"{"asked_to_wait":{"capped":false}}"#);
+    assert_eq!(reason(&harness).await, r#"{"retry_after":{"capped":false}}"#);
     let delivery = harness.count("SELECT delivery_key FROM deliveries").await;
     harness.store().retry(delivery, harness.now()).await.unwrap();
     assert_eq!(reason(&harness).await, r#""queued_again""#);

@@ -22,7 +22,7 @@ const CLASSES: [(&str, i64, usize); 4] =
 fn cadence() -> String {
     let rows =
         CLASSES.map(|(status, minutes, _)| format!("[cadence.{status}]\nintervals = [\"{minutes}m\"]\n"));
-    rows.concat() + "[silence]\nstalled_after = {}\nlate_after = 0\n"
+    rows.concat() + "[alerts]\nstalled_after = {}\nlate_after = 0\n"
 }
 
 /// Advances the time in steps of `step` until `until`, and polls at each step.
@@ -116,7 +116,7 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
 #[tokio::test]
 async fn ten_thousand_labels_at_once_stay_within_the_limit_and_do_not_starve_the_others() {
     let quick = "requests_per_minute = 2000\nmax_in_flight = 200\n[cadence.IT]\nintervals = [\"1m\"]\n\
-                 [cadence.NY]\nintervals = [\"24h\"]\n[silence]\nstalled_after = {}\nlate_after = 0\n";
+                 [cadence.NY]\nintervals = [\"24h\"]\n[alerts]\nstalled_after = {}\nlate_after = 0\n";
     let mut harness = Harness::with(quick).await;
     harness.sandbox.set_rate_limit(Some(2_000));
     let labels = names(10_000);
@@ -154,18 +154,18 @@ fn ours(harness: &Harness) -> u64 {
 }
 
 const THROTTLED_UNTIL: &str = "SELECT coalesce(max(throttled_until), 0) FROM accounts";
-const SHARE: &str = "SELECT coalesce(max(share), 1000) FROM quotas";
+const ADAPTIVE_LIMIT: &str = "SELECT coalesce(max(adaptive_limit), 1000) FROM quotas";
 
 #[tokio::test]
 async fn the_adaptive_limit_shares_the_quota_with_other_clients() {
-    let often = "[cadence.IT]\nintervals = [\"1m\"]\n[silence]\nstalled_after = {}\n";
+    let often = "[cadence.IT]\nintervals = [\"1m\"]\n[alerts]\nstalled_after = {}\n";
     let mut harness = Harness::with(&format!("requests_per_minute = 160\nmax_in_flight = 32\n{often}")).await;
     harness.sandbox.set_rate_limit(Some(200));
     let labels = names(300);
     labels.iter().for_each(|label| harness.says(label, &in_transit()));
     registered(&harness, &labels).await;
     trackpost::tls::install();
-    let (mut shares, mut minutes) = (Vec::new(), Vec::new());
+    let (mut limits, mut minutes) = (Vec::new(), Vec::new());
     for _ in 0..40 {
         let (before, refused) = (ours(&harness), harness.sandbox.counters().answered(429));
         for _ in 0..12 {
@@ -178,16 +178,16 @@ async fn the_adaptive_limit_shares_the_quota_with_other_clients() {
             }
             harness.pass(seconds(5));
         }
-        shares.push(harness.count(SHARE).await);
+        limits.push(harness.count(ADAPTIVE_LIMIT).await);
         minutes.push((ours(&harness) - before, harness.sandbox.counters().answered(429) - refused));
     }
-    println!("ours and refused, a minute: {minutes:?}; share in thousandths: {shares:?}");
+    println!("ours and refused, a minute: {minutes:?}; adaptive limit in thousandths: {limits:?}");
     let (fewest, refused) = minutes[5..]
         .iter()
         .fold((u64::MAX, 0), |(fewest, sum), (ours, refused)| (fewest.min(*ours), sum + refused));
     assert!((50..105).contains(&fewest), "{fewest} a minute beside the 96 of another client");
     assert!(refused < 15, "{refused} refused in 35 minutes");
-    assert!(shares[39] < 700);
+    assert!(limits[39] < 700);
 
     // The other clients stop; the adaptive limit survives a restart.
     harness.restart().await;
@@ -201,13 +201,13 @@ async fn the_adaptive_limit_shares_the_quota_with_other_clients() {
     let now = harness.now();
     poll_until(&mut harness, now + seconds(120), seconds(5)).await;
     assert!(ours(&harness) - before > 280, "{} in two minutes", ours(&harness) - before);
-    assert_eq!(harness.count(SHARE).await, 1000);
+    assert_eq!(harness.count(ADAPTIVE_LIMIT).await, 1000);
 }
 
 #[tokio::test]
 async fn a_monthly_budget_is_spread_evenly_and_never_exceeded() {
     let hourly =
-        "requests_per_month = 1500\n[cadence.IT]\nintervals = [\"1h\"]\n[silence]\nstalled_after = {}\n";
+        "requests_per_month = 1500\n[cadence.IT]\nintervals = [\"1h\"]\n[alerts]\nstalled_after = {}\n";
     let april: Timestamp = "2030-04-01T00:00:00Z".parse().unwrap();
     let mut harness = Harness::at(april, hourly).await;
     let labels = names(40);
@@ -374,7 +374,7 @@ async fn a_carriers_429_holds_that_carriers_labels_and_no_others() {
 #[tokio::test]
 async fn a_poll_requested_by_hand_comes_first() {
     let often =
-        "requests_per_minute = 10\n[cadence.IT]\nintervals = [\"1m\"]\n[silence]\nstalled_after = {}\n";
+        "requests_per_minute = 10\n[cadence.IT]\nintervals = [\"1m\"]\n[alerts]\nstalled_after = {}\n";
     let mut harness = Harness::with(often).await;
     let labels = names(60);
     labels.iter().for_each(|label| harness.says(label, &in_transit()));

@@ -18,12 +18,12 @@ use trackpost::domain::polling::rate_limiter::{
     AllowedRequest, Denied, EndedRequests, RateLimiter, RequestKind,
 };
 use trackpost::domain::polling::schedule::{Entry, Place, Schedule};
-use trackpost::domain::time::later;
+use trackpost::domain::retry_after::LONGEST_RETRY_AFTER;
+use trackpost::domain::time::{later, signed};
 use trackpost::domain::tracking::reading::Reading;
 use trackpost::store::accounts::AccountRecord;
 use trackpost::store::polls::{PollRecord, UnchangedPoll};
 use trackpost::store::usage::KEPT_SECONDS;
-use trackpost::workers::poller::LONGEST_HOLD;
 use trackpost::workers::poller::batch::UnwrittenPolls;
 
 use super::database::Settling;
@@ -63,7 +63,7 @@ pub enum Job {
     Flush {
         unchanged: Vec<UnchangedPoll>,
         ended: Vec<EndedRequests>,
-        share: Option<AdaptiveLimit>,
+        adaptive_limit: Option<AdaptiveLimit>,
         clock: ClockRecord,
     },
     Settle {
@@ -156,8 +156,8 @@ impl Daemon {
         let lately = world.db.requests.range(now.as_second() - KEPT_SECONDS + 1..);
         let lately: Vec<(Timestamp, usize)> =
             lately.map(|(second, requests)| (ended_by(*second, now), *requests)).collect();
-        let share = world.db.share;
-        state.continue_at(last_request_at, share.throttled_at, now);
+        let adaptive_limit = world.db.adaptive_limit;
+        state.continue_at(last_request_at, adaptive_limit.throttled_at, now);
         let per_minute = world.account.requests_per_minute;
         let month = Month::of(now).start;
         let this_month = world.db.months.get(&month).copied().unwrap_or(0);
@@ -166,7 +166,7 @@ impl Daemon {
         let budget = Budget::new(world.account.requests_per_month, this_month, now)
             .with_lately(lately)
             .with_months(months);
-        let limiter = RateLimiter::new(quota, budget, share, state, per_minute, 0.0);
+        let limiter = RateLimiter::new(quota, budget, adaptive_limit, state, per_minute, 0.0);
         let mut daemon = Self {
             clocks: Clocks::new(now, mark.uptime),
             skew: SignedDuration::ZERO,
@@ -188,7 +188,7 @@ impl Daemon {
             wake: world.now,
         };
         for (carrier, until) in world.db.held.iter().filter(|(_, until)| **until > now) {
-            daemon.schedule.hold(carrier, (*until).min(later(now, LONGEST_HOLD)));
+            daemon.schedule.hold(carrier, (*until).min(later(now, signed(LONGEST_RETRY_AFTER))));
         }
         world.commit_now(|db| db.pull_in_labels(now))?;
         world.checks.pulled_in(world.now);
@@ -227,7 +227,7 @@ impl Daemon {
         let now = world.wall();
         loop {
             self.limiter.set_skew(self.skew, now);
-            self.limiter.share_recovered(now);
+            self.limiter.limit_recovered(now);
             match self.limiter.acquire(kind, now) {
                 Ok(allowed) => return Ok(Ok(allowed)),
                 Err(Denied { reserve: Some(requests), .. }) => {

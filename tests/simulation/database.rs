@@ -6,7 +6,9 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::clock::{ClockRecord, seconds_of};
 use trackpost::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
-use trackpost::domain::delivery::outbox::{LoadedDeliveries, MessageContent, NotLoaded, PendingDelivery};
+use trackpost::domain::delivery::outbox::{
+    AttemptKind, LoadedDeliveries, MessageContent, NotLoaded, PendingDelivery,
+};
 use trackpost::domain::delivery::outcome::{AfterAttempt, Attempt, DeliverySchedule};
 use trackpost::domain::label::{LabelId, LabelState};
 use trackpost::domain::messages::fan_out::{self, PlannedDelivery};
@@ -59,7 +61,7 @@ pub struct Database {
     pub requests: BTreeMap<i64, usize>,
     /// Requests of each month, by its start.
     pub months: BTreeMap<Timestamp, u64>,
-    pub share: AdaptiveLimit,
+    pub adaptive_limit: AdaptiveLimit,
     pub held: BTreeMap<String, Timestamp>,
     pub registry: i64,
     pub clock: Option<ClockRecord>,
@@ -95,7 +97,7 @@ impl Database {
         self.clock = Some(now);
         self.move_requests(jump);
         let until = self.account.iter_mut().filter_map(|account| account.throttled_until.as_mut());
-        let waits = until.chain(&mut self.share.throttled_at).chain(self.held.values_mut());
+        let waits = until.chain(&mut self.adaptive_limit.throttled_at).chain(self.held.values_mut());
         waits.for_each(|at| *at = later(*at, jump));
     }
 
@@ -107,14 +109,19 @@ impl Database {
         self.requests = requests.map(|(second, count)| (second + seconds_of(jump), count)).collect();
     }
 
-    pub fn count(&mut self, ended: &[EndedRequests], share: Option<AdaptiveLimit>, clock: ClockRecord) {
+    pub fn count(
+        &mut self,
+        ended: &[EndedRequests],
+        adaptive_limit: Option<AdaptiveLimit>,
+        clock: ClockRecord,
+    ) {
         let last = self.clock.replace(clock.clone());
         self.move_requests(last.map(|last| last.mark.jump_until(clock.mark)).unwrap_or_default());
         for ended in ended {
             self.add_requests(ended.at, ended.month, ended.requests);
             self.reserved = self.reserved.saturating_sub(ended.requests);
         }
-        self.share = share.unwrap_or(self.share);
+        self.adaptive_limit = adaptive_limit.unwrap_or(self.adaptive_limit);
     }
 
     pub fn add_requests(&mut self, at: Timestamp, month: Month, requests: u32) {
@@ -134,7 +141,7 @@ impl Database {
     /// Writes a poll; `None` if the registry changed the label meanwhile.
     pub fn record_poll(&mut self, mut record: PollRecord) -> (bool, Vec<New>) {
         let mut new = Vec::new();
-        for message in &mut record.messages {
+        for message in &mut record.plan.messages {
             let first = message.id.clone();
             for repetition in 1.. {
                 if !self.message_ids.contains(&message.id) {
@@ -147,19 +154,19 @@ impl Database {
         let done = known.is_some();
         if let Some(label) = known {
             let last = label.poll_state.last_seq;
-            label.poll_state = record.poll_state.clone();
+            label.poll_state = record.plan.poll_state.clone();
             label.recent_polls = record.recent_polls.clone();
             let label = (record.row, label.key.id.clone());
             self.write_events(&record);
             let mut before = last;
-            for message in &record.messages {
+            for message in &record.plan.messages {
                 let seq = message.seq.unwrap_or_default();
                 if seq <= before {
                     self.wrong = Some(format!("seq {seq} of {} comes after {before}", label.1));
                 }
                 before = seq;
             }
-            new.extend(self.write_messages(&record.messages, &record.deliveries, Some(&label)));
+            new.extend(self.write_messages(&record.plan.messages, &record.plan.deliveries, Some(&label)));
         }
         if let Some(account) = &record.account {
             new.extend(self.write_account(account));
@@ -172,11 +179,11 @@ impl Database {
         if events.len() != record.known_events {
             self.wrong = Some(format!("{} was planned with another history", record.label_id));
         }
-        for update in &record.events.updated {
+        for update in &record.plan.events.updated {
             let known = events.iter_mut().find(|event| event.event_id == update.record.event_id);
             known.into_iter().for_each(|known| *known = update.record.clone());
         }
-        for event in &record.events.added {
+        for event in &record.plan.events.added {
             if events.iter().any(|known| known.event_id == event.event_id) {
                 self.wrong = Some(format!("{} has the event {} twice", record.label_id, event.event_id));
             }
@@ -290,8 +297,8 @@ impl Database {
                 AfterAttempt::Delivered => row.state = State::Delivered,
                 AfterAttempt::Dead => row.state = State::Dead,
                 AfterAttempt::Retry(next) => {
-                    let (progress, asked_until) = (decision.progress, decision.asked_until);
-                    row.pending.schedule = DeliverySchedule { next, progress, asked_until };
+                    let (progress, retry_after_until) = (decision.progress, decision.retry_after_until);
+                    row.pending.schedule = DeliverySchedule { next, progress, retry_after_until };
                     pending = Some((row.pending.attempts, row.pending.schedule));
                 }
             }
@@ -375,14 +382,14 @@ impl Database {
         }
         let mut not_loaded = NotLoaded::default();
         let mut lanes = Vec::new();
-        for retry in [false, true] {
-            let mut chosen: Vec<_> = heads.iter().filter(|(_, head)| (head.attempts > 0) == retry).collect();
+        for kind in [AttemptKind::First, AttemptKind::Retry] {
+            let mut chosen: Vec<_> = heads.iter().filter(|(_, head)| head.kind() == kind).collect();
             chosen.sort_by_key(|(_, head)| (head.schedule.next.at, head.key));
-            let newest = chosen.last().copied().filter(|_| !retry);
+            let newest = chosen.last().copied().filter(|_| kind == AttemptKind::First);
             let cut = chosen.get(most - 1).map(|(_, head)| head.schedule.next.at);
             chosen.truncate(most);
             lanes.extend(chosen.into_iter().chain(newest).map(|(lane, _)| *lane));
-            *if retry { &mut not_loaded.retries_after } else { &mut not_loaded.first_after } = cut;
+            not_loaded.after[kind as usize] = cut;
         }
         lanes.sort_unstable();
         lanes.dedup();

@@ -111,8 +111,8 @@ impl Daemon {
             }
         }
         let clock = self.clock(world);
-        let (ended, share) = (self.limiter.take_ended(), self.limiter.take_changed_share());
-        world.commit_now(|db| db.count(&ended, share, clock))?;
+        let (ended, adaptive_limit) = (self.limiter.take_ended(), self.limiter.take_changed_limit());
+        world.commit_now(|db| db.count(&ended, adaptive_limit, clock))?;
         match answer {
             Ok(page) => {
                 let page = walker.take(page, self.limiter.allowed(now), now);

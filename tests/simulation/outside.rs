@@ -195,7 +195,7 @@ impl Api {
                 }
             }
             Some(ApiMode::NoConnection) => (Reading::NoConnection { detail: detail() }, takes),
-            Some(ApiMode::Shortage) => (Reading::OurFault { detail: detail() }, takes),
+            Some(ApiMode::Shortage) => (Reading::Shortage { detail: detail() }, takes),
             Some(ApiMode::Late(seconds)) if seconds < 30 => {
                 return Reply { reading: None, takes: Duration::from_secs(seconds.into()) };
             }

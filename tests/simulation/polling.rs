@@ -67,8 +67,8 @@ impl Daemon {
         let unchanged = self.batch.take().map(|(unchanged, _)| unchanged).unwrap_or_default();
         let clock = self.clock(world);
         self.limiter.set_skew(self.skew, clock.mark.wall);
-        let (ended, share) = (self.limiter.take_ended(), self.limiter.take_changed_share());
-        self.write(world, Job::Flush { unchanged, ended, share, clock });
+        let (ended, adaptive_limit) = (self.limiter.take_ended(), self.limiter.take_changed_limit());
+        self.write(world, Job::Flush { unchanged, ended, adaptive_limit, clock });
     }
 
     fn start_polls(&mut self, world: &mut World) -> Result<Option<Timestamp>, Crash> {
@@ -161,7 +161,7 @@ impl Daemon {
         let plan = poll::plan(&context, &label, &known, &reading, now, jitter);
         let held = poll::throttled_carrier(&reading, &label, now);
         let record = Box::new(PollRecord::new(&label, known.len(), plan, now, account));
-        label.poll_state = record.poll_state.clone();
+        label.poll_state = record.plan.poll_state.clone();
         if let Some((carrier, until)) = held {
             world.commit_now(|db| {
                 let at = db.held.entry(carrier.clone()).or_insert(until);

@@ -253,13 +253,13 @@ impl World {
         let (mut new, mut settled, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
         for job in jobs {
             match job {
-                Job::Flush { unchanged, ended, share, clock } => {
+                Job::Flush { unchanged, ended, adaptive_limit, clock } => {
                     self.db.write_unchanged(unchanged);
-                    self.db.count(&ended, share, clock);
+                    self.db.count(&ended, adaptive_limit, clock);
                 }
                 Job::Poll { record, label, id } => {
                     let kinds: Vec<String> =
-                        record.messages.iter().map(|message| message.kind.as_str().to_owned()).collect();
+                        record.plan.messages.iter().map(|message| message.kind.as_str().to_owned()).collect();
                     let (done, deliveries) = self.db.record_poll(*record);
                     new.extend(deliveries);
                     if done {

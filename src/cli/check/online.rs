@@ -108,7 +108,7 @@ fn classify(reading: &Reading, label: &LabelId) -> (bool, String) {
         Reading::Garbled { .. } => (false, format!("the answer is not one of ShipStation: {detail}")),
         Reading::ServerError { .. } => (false, format!("reachable, but {detail}")),
         Reading::TimedOut | Reading::NoConnection { .. } => (false, format!("not reachable: {detail}")),
-        Reading::OurFault { .. } => (false, format!("no request was sent: {detail}")),
+        Reading::Shortage { .. } => (false, format!("no request was sent: {detail}")),
     }
 }
 

@@ -73,7 +73,8 @@ async fn outlooks(
     let mut outlooks = BTreeMap::new();
     for (name, account) in &config.accounts {
         let (state, used) = (store.account_state(name, now).await?, store.quota_used(name, now).await?);
-        let outlook = Outlook::new(account.into(), used.demand, &used.share, used.this_month, &state, now);
+        let outlook =
+            Outlook::new(account.into(), used.demand, &used.adaptive_limit, used.this_month, &state, now);
         outlooks.insert(name.to_string(), outlook);
     }
     Ok(outlooks)

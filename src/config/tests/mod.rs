@@ -100,7 +100,7 @@ fn all_faults_are_reported_at_once_with_place_key_value_and_hint() {
          [accounts.main]\nrequests_per_minute = 0\nrequests_per_month = -1\nmax_in_flight = \"8\"\ntracking_path = \"/x\"\n\
          base_url = \"ftp://user:pa55@example.com\"\n\
          [registration]\nfirst_poll = \"later\"\n\
-         [cadence.IT]\nintervals = []\nhours = \"07-21\"\n[cadence.EX]\nslow_after = { \"4x\" = \"12h\" }\n[cadence.DE]\n\
+         [cadence.IT]\nintervals = []\nhours = \"07-21\"\n[cadence.EX]\nhours = \"07-21\"\nslow_after = { \"4x\" = \"12h\" }\n[cadence.DE]\n\
          [subscribers.a]\nurl = \"http://8.8.8.8/x?token=abc\"\nsecret = \"whsec_AAAA\"\nformat = \"shipstaton\"\n\
          events = [\"tracking.delivred\"]\naccounts = [\"mian\"]\nretry = []\nenabled = \"yes\"\n\
          headers = { Webhook-Id = \"1\", \"a b\" = \"2\", x-ok = \"\\u0001\" }\n",
@@ -128,6 +128,7 @@ fn all_faults_are_reported_at_once_with_place_key_value_and_hint() {
             "accounts.main.tracking_path",
             "registration.first_poll",
             "cadence.DE",
+            "cadence.EX.hours",
             "cadence.EX.intervals",
             "cadence.EX.slow_after.4x",
             "cadence.IT.hours",

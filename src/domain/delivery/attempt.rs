@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::domain::delivery::outcome::LONGEST_RETRY_AFTER;
 use crate::domain::named_enum::named_enum;
+use crate::domain::retry_after::LONGEST_RETRY_AFTER;
 
 named_enum! {
     /// Stage of an attempt in progress, in order.
@@ -55,7 +55,7 @@ impl ReachedStage {
     pub fn of(outcome: &str, detail: Option<&str>) -> Option<Self> {
         Some(match outcome {
             "accepted" | "status" | "unreadable" => Self::Answered,
-            "unsendable" | "address" | "ours" => Self::Nothing,
+            "unsendable" | "address" | "shortage" => Self::Nothing,
             "name" => Self::Stage(Stage::Resolving),
             "refused" => Self::Stage(Stage::Connecting),
             "tls" => Self::Stage(Stage::Handshaking),

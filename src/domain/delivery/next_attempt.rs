@@ -50,7 +50,7 @@ pub enum WaitReason {
     /// No subscriber of this name is configured.
     NoSubscriber,
     /// `enabled = false`.
-    TurnedOff,
+    Disabled,
     /// The subscriber is paused.
     Paused { since: Option<Timestamp>, reason: Option<HealthReason> },
     /// An earlier message of its lane comes first.
@@ -75,7 +75,7 @@ impl WaitReason {
             Self::Delivered => "delivered",
             Self::Dead => "dead",
             Self::NoSubscriber => "no_subscriber",
-            Self::TurnedOff => "turned_off",
+            Self::Disabled => "disabled",
             Self::Paused { .. } => "paused",
             Self::Behind => "behind",
             Self::Probed { .. } => "probed",
@@ -102,7 +102,7 @@ pub fn next_attempt(delivery: &DeliveryFacts<'_>, now: Timestamp) -> NextAttempt
         (DeliveryState::Delivered, _) => return never(WaitReason::Delivered),
         (DeliveryState::Dead, _) => return never(WaitReason::Dead),
         (DeliveryState::Pending, SubscriberConfig::Missing) => return never(WaitReason::NoSubscriber),
-        (DeliveryState::Pending, SubscriberConfig::Disabled) => return never(WaitReason::TurnedOff),
+        (DeliveryState::Pending, SubscriberConfig::Disabled) => return never(WaitReason::Disabled),
         (DeliveryState::Pending, SubscriberConfig::Enabled) => {}
     }
     let mut holds = if delivery.ping { Vec::new() } else { holds(delivery.health, now) };
@@ -234,7 +234,7 @@ mod tests {
             (DeliveryState::Delivered, SubscriberConfig::Missing, WaitReason::Delivered),
             (DeliveryState::Dead, SubscriberConfig::Disabled, WaitReason::Dead),
             (DeliveryState::Pending, SubscriberConfig::Missing, WaitReason::NoSubscriber),
-            (DeliveryState::Pending, SubscriberConfig::Disabled, WaitReason::TurnedOff),
+            (DeliveryState::Pending, SubscriberConfig::Disabled, WaitReason::Disabled),
         ] {
             assert_eq!(shown(&DeliveryFacts { state, subscriber, ..delivery(&HEALTHY) }), (None, vec![why]));
         }

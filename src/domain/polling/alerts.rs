@@ -72,12 +72,7 @@ impl AlertSettings {
         gaps: &Gaps,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let stalled = self.stalled_at(after, label.registered_at).map(|(at, _)| at);
-        [stalled, self.late_at(after, label).map(|at| gaps.defer(at)), after.settles_at()]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > now)
-            .min()
+        self.times(after, label, gaps).filter(|at| *at > now).min()
     }
 
     /// Returns the first time, past or future, at which an alert that was not sent yet is due.
@@ -85,12 +80,23 @@ impl AlertSettings {
         if poll_state.state != LabelState::Active {
             return None;
         }
+        self.times(poll_state, label, &Gaps::default()).min()
+    }
+
+    /// Returns the times, past or future, at which an alert that was not sent yet is due, or the label settles.
+    fn times(
+        &self,
+        poll_state: &PollState,
+        label: &LabelRecord,
+        gaps: &Gaps,
+    ) -> impl Iterator<Item = Timestamp> {
         let stalled = self.stalled_at(poll_state, label.registered_at).map(|(at, _)| at);
-        [stalled, self.late_at(poll_state, label), poll_state.settles_at()].into_iter().flatten().min()
+        let late = self.late_at(poll_state, label).map(|at| gaps.defer(at));
+        [stalled, late, poll_state.settles_at()].into_iter().flatten()
     }
 
     fn stalled_at(&self, after: &PollState, registered_at: Timestamp) -> Option<(Timestamp, u32)> {
-        if after.stalled_told || after.is_delivered() {
+        if after.stalled_sent || after.is_delivered() {
             return None;
         }
         let announced =
@@ -109,7 +115,7 @@ impl AlertSettings {
     }
 
     fn late_at(&self, after: &PollState, label: &LabelRecord) -> Option<Timestamp> {
-        if after.late_told || after.is_delivered() || self.late_after == 0 {
+        if after.late_sent || after.is_delivered() || self.late_after == 0 {
             return None;
         }
         let day = estimate_day(after.estimate.as_deref()?)?;
@@ -222,7 +228,7 @@ mod tests {
         );
         let due = alerts().due_changes(&late, &label(), &Gaps::default(), at("2026-11-24T07:00:00Z"));
         assert_eq!(due.len(), 1);
-        let sent = PollState { late_told: true, ..late };
+        let sent = PollState { late_sent: true, ..late };
         assert!(
             alerts().due_changes(&sent, &label(), &Gaps::default(), at("2026-11-24T08:00:00Z")).is_empty()
         );

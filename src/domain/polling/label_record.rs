@@ -63,9 +63,9 @@ pub struct PollState {
     /// parcel moves.
     pub delivered_beneath_at: Option<Timestamp>,
     /// Whether the stalled alert of this episode was sent.
-    pub stalled_told: bool,
+    pub stalled_sent: bool,
     /// Whether the late alert of this estimate was sent.
-    pub late_told: bool,
+    pub late_sent: bool,
 }
 
 impl PollState {

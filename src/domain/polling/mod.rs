@@ -4,7 +4,7 @@
 pub mod budget;
 // The limit of requests in any 60 seconds.
 pub mod quota;
-// The share of the limit that is used when other clients use the account too.
+// The fraction of the limit that is used when other clients use the account too.
 pub mod adaptive_limit;
 // The status of an account with the API.
 pub mod account_status;

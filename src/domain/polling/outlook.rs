@@ -48,8 +48,8 @@ pub struct Outlook {
     pub demand: f64,
     /// Requests a second that the account may send.
     pub allowed: f64,
-    /// Used share of the limit a minute, from 0 to 1.
-    pub share: f64,
+    /// Used fraction of the limit a minute, from 0 to 1.
+    pub adaptive_limit: f64,
     /// The factor by which all waits stretch; 1 if the quota is enough, infinite if it is 0.
     pub stretch: f64,
     /// Requests of this month, and the start of the next month.
@@ -65,18 +65,18 @@ impl Outlook {
     pub fn new(
         limits: AccountLimits,
         demand: f64,
-        share: &AdaptiveLimit,
+        limit: &AdaptiveLimit,
         used_this_month: u64,
         state: &AccountState,
         now: Timestamp,
     ) -> Self {
         let budget = Budget::new(limits.requests_per_month, used_this_month, now);
-        let allowed = pace::allowed(limits.requests_per_minute, share, &budget, now);
+        let allowed = pace::allowed(limits.requests_per_minute, limit, &budget, now);
         Self {
             limits,
             demand,
             allowed,
-            share: share.at(now),
+            adaptive_limit: limit.at(now),
             stretch: pace::stretch(demand, allowed),
             used_this_month,
             month_ends_at: Month::of(now).end,
@@ -99,9 +99,9 @@ mod tests {
     fn the_lowest_limit_decides() {
         let now: Timestamp = "2026-11-16T00:00:00Z".parse().unwrap();
         let state = AccountState::new(now);
-        let outlook = |month, used, share: &AdaptiveLimit, demand| {
+        let outlook = |month, used, limit: &AdaptiveLimit, demand| {
             let limits = AccountLimits { requests_per_minute: 60, requests_per_month: month };
-            Outlook::new(limits, demand, share, used, &state, now)
+            Outlook::new(limits, demand, limit, used, &state, now)
         };
         let all = AdaptiveLimit::default();
         assert_eq!(outlook(0, 0, &all, 0.5).stretch, 1.0);

@@ -26,7 +26,7 @@ pub enum PollReason {
     /// The carrier limits requests.
     CarrierThrottled { interval_ms: u64 },
     /// This machine could not send the request.
-    OurFault { interval_ms: u64 },
+    Shortage { interval_ms: u64 },
 }
 
 /// The decision of the cadence with its figures.
@@ -102,7 +102,7 @@ impl PollReason {
         | Self::Refused { interval_ms, .. }
         | Self::Unauthorized { interval_ms }
         | Self::CarrierThrottled { interval_ms }
-        | Self::OurFault { interval_ms }) = self;
+        | Self::Shortage { interval_ms }) = self;
         Duration::from_millis(*interval_ms)
     }
 
@@ -148,7 +148,7 @@ mod tests {
             PollReason::Refused { refusals: 2, interval_ms: 1 },
             PollReason::Unauthorized { interval_ms: 60_000 },
             PollReason::CarrierThrottled { interval_ms: 5 },
-            PollReason::OurFault { interval_ms: 10_000 },
+            PollReason::Shortage { interval_ms: 10_000 },
         ];
         for reason in reasons {
             assert_eq!(PollReason::from_json(&reason.to_json()), Some(reason));

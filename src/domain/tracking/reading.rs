@@ -57,7 +57,7 @@ pub enum Reading {
         detail: String,
     },
     /// This machine lacked a descriptor, memory, a port or a name server. No request was sent.
-    OurFault {
+    Shortage {
         detail: String,
     },
 }
@@ -74,7 +74,7 @@ impl Reading {
             | Self::ServerError { status } => Some(*status),
             Self::WrongEndpoint { status, .. } => *status,
             Self::Throttled { .. } | Self::CarrierThrottled { .. } => Some(429),
-            Self::TimedOut | Self::NoConnection { .. } | Self::OurFault { .. } => None,
+            Self::TimedOut | Self::NoConnection { .. } | Self::Shortage { .. } => None,
         }
     }
 
@@ -93,7 +93,7 @@ impl Reading {
             }
             Self::ServerError { status } => Some(format!("the server answered {status}")),
             Self::TimedOut => Some("no complete answer within the time limit".to_owned()),
-            Self::NoConnection { detail } | Self::OurFault { detail } => Some(detail.clone()),
+            Self::NoConnection { detail } | Self::Shortage { detail } => Some(detail.clone()),
         }
     }
 
@@ -111,7 +111,7 @@ impl Reading {
             Self::ServerError { .. } => "server_error",
             Self::TimedOut => "timed_out",
             Self::NoConnection { .. } => "no_connection",
-            Self::OurFault { .. } => "our_fault",
+            Self::Shortage { .. } => "shortage",
         }
     }
 }

@@ -68,8 +68,8 @@ fn lines_of(
     let now = at("2026-11-22T10:00:00Z");
     let requests_per_month = if used_this_month > 0 { 1_000 } else { 0 };
     let limits = AccountLimits { requests_per_minute: 160, requests_per_month };
-    let share = AdaptiveLimit::default();
-    let outlook = Outlook::new(limits, demand / 60.0, &share, used_this_month, &account, now);
+    let limit = AdaptiveLimit::default();
+    let outlook = Outlook::new(limits, demand / 60.0, &limit, used_this_month, &account, now);
     let expected = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
     let detail = LabelDetail { poll_state, registered_by: Vec::new(), recent_polls: Vec::new() };
     let outlook = Some(outlook);

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 use tokio::sync::Mutex;
 
-use super::super::{MAX_SILENCE, Sources};
+use super::super::{MAX_HEARTBEAT_GAP, Sources};
 use super::figures;
 use super::layout::{badge, live, number, subscriber_link, table, time, time_or};
 use super::{search, unreadable};
@@ -92,7 +92,7 @@ impl Shown {
             mebibytes(store.wal_bytes())
         );
         Ok(Self {
-            silent: sources.heartbeats.silent(now, MAX_SILENCE),
+            silent: sources.heartbeats.silent(now, MAX_HEARTBEAT_GAP),
             attention: sources.with_notices(degraded),
             accounts,
             forecast: forecast_of(&configured, &labels, forecasts).await,
@@ -133,7 +133,7 @@ impl Shown {
                 h2 #attention { "Needs attention" }
                 ul {
                     @for worker in &self.silent {
-                        li { b { (worker) } ": made no progress for " (MAX_SILENCE.as_secs()) " s: see the log, or restart the daemon" }
+                        li { b { (worker) } ": made no progress for " (MAX_HEARTBEAT_GAP.as_secs()) " s: see the log, or restart the daemon" }
                     }
                     @for degraded in &self.attention {
                         li {

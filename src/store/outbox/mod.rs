@@ -136,9 +136,9 @@ pub(super) async fn settle(
             row.progress = settlement.progress;
             match settlement.next {
                 AfterAttempt::Retry(next) if was_pending => {
-                    let (progress, asked_until) = (settlement.progress, settlement.asked_until);
+                    let (progress, retry_after_until) = (settlement.progress, settlement.retry_after_until);
                     let attempts = to_u32(row.attempts);
-                    pending = Some((attempts, DeliverySchedule { next, progress, asked_until }));
+                    pending = Some((attempts, DeliverySchedule { next, progress, retry_after_until }));
                 }
                 _ => row.pending = false,
             }
@@ -211,12 +211,12 @@ const INSERT_ATTEMPTS: Bulk = insert!(
 
 const UPDATE_DELIVERIES: Bulk = Bulk {
     before: "WITH new (key, attempts, state, next_attempt_at, reason, delivered_at, failures, failing_since,
-                       planned_at, asked_until, last_outcome) AS (",
+                       planned_at, retry_after_until, last_outcome) AS (",
     columns: 11,
     after: ")
         UPDATE deliveries SET attempts = new.attempts, state = new.state, next_attempt_at = new.next_attempt_at,
             reason = new.reason, delivered_at = new.delivered_at, failures = new.failures,
-            failing_since = new.failing_since, planned_at = new.planned_at, asked_until = new.asked_until,
+            failing_since = new.failing_since, planned_at = new.planned_at, retry_after_until = new.retry_after_until,
             last_outcome = new.last_outcome
         FROM new WHERE deliveries.delivery_key = new.key",
 };
@@ -281,7 +281,7 @@ async fn write_attempts(
                 .push(i64::from(to.progress.failures))
                 .push(to.progress.since.map(ms))
                 .push(to.progress.planned_at.filter(|_| plan.is_some()).map(ms))
-                .push(to.asked_until.map(ms))
+                .push(to.retry_after_until.map(ms))
                 .push(write.ended.attempt.outcome.shown());
         })
         .await?;

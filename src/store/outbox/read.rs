@@ -21,6 +21,20 @@ use crate::store::{Store, StoreError, at, json, to_u32};
 /// Deliveries read at once of a selected lane.
 pub const PER_LANE: usize = 3;
 
+/// Selects pending deliveries with their messages; takes the rest of the statement from `FROM` on.
+macro_rules! select_pending {
+    ($from:literal, $($argument:expr),*) => {
+        sqlx::query!(
+            r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format AS "format!",
+                d.attempts AS "attempts!", d.failures AS "failures!", d.failing_since, d.planned_at,
+                d.retry_after_until, d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!",
+                m.message_id AS "message_id!", m.label_id, m.seq, m.type AS "kind!", m.body AS "body!", m.resource_url
+               "# + $from,
+            $($argument),*
+        )
+    };
+}
+
 /// Converts the columns of a pending delivery and its message.
 macro_rules! pending_delivery {
     ($row:ident) => {
@@ -42,7 +56,7 @@ macro_rules! pending_delivery {
             schedule: DeliverySchedule {
                 next: plan($row.next_attempt_at, &$row.reason),
                 progress: progress($row.failures, $row.failing_since, $row.planned_at),
-                asked_until: $row.asked_until.map(at),
+                retry_after_until: $row.retry_after_until.map(at),
             },
         }
     };
@@ -75,10 +89,7 @@ impl Store {
             let (read, cut) = read_lanes(&mut connection, subscriber, &lanes, bytes).await?;
             let cut_at = cut.and_then(|lane| chosen.iter().find(|(id, _)| *id == lane)).map(|(_, due)| *due);
             let after = cut_at.or(chosen.last().filter(|_| chosen.len() == heads).map(|(_, due)| *due));
-            match kind {
-                AttemptKind::First => not_loaded.first_after = after,
-                AttemptKind::Retry => not_loaded.retries_after = after,
-            }
+            not_loaded.after[kind as usize] = after;
             deliveries.extend(read);
         }
         Ok(LoadedDeliveries { deliveries, not_loaded: Some(not_loaded) })
@@ -122,12 +133,8 @@ async fn read_whole(
     if too_many {
         return Ok(None);
     }
-    let mut rows = sqlx::query!(
-        r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format, d.attempts, d.failures, d.failing_since,
-                  d.planned_at, d.asked_until, d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!",
-                  m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
-           FROM deliveries d JOIN messages m USING (message_key)
-           WHERE d.subscriber = ? AND d.state = 'pending'"#,
+    let mut rows = select_pending!(
+        "FROM deliveries d JOIN messages m USING (message_key) WHERE d.subscriber = ? AND d.state = 'pending'",
         name
     )
     .fetch(connection);
@@ -147,12 +154,9 @@ async fn read_pings(
     subscriber: &SubscriberName,
 ) -> Result<Vec<PendingDelivery>, sqlx::Error> {
     let name = subscriber.as_str();
-    let rows = sqlx::query!(
-        r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format, d.attempts, d.failures, d.failing_since,
-                  d.planned_at, d.asked_until, d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!",
-                  m.message_id, m.label_id, m.seq, m.type AS kind, m.body, m.resource_url
-           FROM deliveries d JOIN messages m USING (message_key)
-           WHERE d.subscriber = ? AND d.state = 'pending' AND d.lane IS NULL LIMIT 100"#,
+    let rows = select_pending!(
+        "FROM deliveries d JOIN messages m USING (message_key)
+         WHERE d.subscriber = ? AND d.state = 'pending' AND d.lane IS NULL LIMIT 100",
         name
     )
     .fetch_all(connection)
@@ -210,16 +214,12 @@ async fn read_lanes(
     bytes: usize,
 ) -> Result<(Vec<PendingDelivery>, Option<i64>), sqlx::Error> {
     let (name, lanes, limit) = (subscriber.as_str(), json(lanes), PER_LANE as i64);
-    let mut rows = sqlx::query!(
-        r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format AS "format!", d.attempts AS "attempts!",
-                  d.failures AS "failures!", d.failing_since, d.planned_at, d.asked_until,
-                  d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!", m.message_id AS "message_id!",
-                  m.label_id, m.seq, m.type AS "kind!", m.body AS "body!", m.resource_url
-           FROM json_each(?2) chosen
+    let mut rows = select_pending!(
+        "FROM json_each(?2) chosen
            CROSS JOIN deliveries d ON d.delivery_key IN (
                SELECT delivery_key FROM deliveries
                WHERE subscriber = ?1 AND lane = chosen.value AND state = 'pending' ORDER BY place LIMIT ?3)
-           CROSS JOIN messages m ON m.message_key = d.message_key"#,
+           CROSS JOIN messages m ON m.message_key = d.message_key",
         name,
         lanes,
         limit

@@ -66,7 +66,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<AccountView, StoreError> {
         let (state, used) = (self.account_state(name, now).await?, self.quota_used(name, now).await?);
-        let outlook = Outlook::new(limits, used.demand, &used.share, used.this_month, &state, now);
+        let outlook = Outlook::new(limits, used.demand, &used.adaptive_limit, used.this_month, &state, now);
         let minute_ago = earlier(now, SignedDuration::from_mins(1));
         let lately = used.lately.iter().filter(|(at, _)| *at > minute_ago);
         let stretch = used.stretch.max(1.0);

@@ -93,50 +93,33 @@ impl DeliveryFilter {
     }
 }
 
-struct Row {
-    delivery_key: i64,
-    message_id: String,
-    label_id: Option<String>,
-    seq: Option<i64>,
-    kind: String,
-    subscriber: String,
-    state: String,
-    attempts: i64,
-    created_at: i64,
-    delivered_at: Option<i64>,
-    next_attempt_at: Option<i64>,
-    last_outcome: Option<String>,
-    reason: Option<String>,
-    behind: bool,
-}
-
-impl From<Row> for DeliveryView {
-    fn from(row: Row) -> Self {
-        Self {
-            row: row.delivery_key,
-            delivery_id: format!("{ID_PREFIX}{}", row.delivery_key),
-            message_id: row.message_id,
-            label_id: row.label_id,
-            seq: row.seq,
-            r#type: row.kind,
-            subscriber: row.subscriber,
-            state: row.state,
-            attempts: count(row.attempts),
-            created_at: at(row.created_at),
-            delivered_at: row.delivered_at.map(at),
+/// Converts the columns of a delivery.
+macro_rules! delivery_view {
+    ($row:ident) => {
+        DeliveryView {
+            row: $row.delivery_key,
+            delivery_id: format!("{ID_PREFIX}{}", $row.delivery_key),
+            message_id: $row.message_id,
+            label_id: $row.label_id,
+            seq: $row.seq,
+            r#type: $row.kind,
+            subscriber: $row.subscriber,
+            state: $row.state,
+            attempts: count($row.attempts),
+            created_at: at($row.created_at),
+            delivered_at: $row.delivered_at.map(at),
             // A delivery behind an earlier delivery of its lane has no due time, because it waits for the earlier one.
-            next_attempt_at: row.next_attempt_at.filter(|_| !row.behind).map(at),
-            last_outcome: row.last_outcome,
-            plan: row.next_attempt_at.zip(row.reason).map(|(at, reason)| plan(at, &reason)),
+            next_attempt_at: $row.next_attempt_at.filter(|_| !$row.behind).map(at),
+            last_outcome: $row.last_outcome,
+            plan: $row.next_attempt_at.zip($row.reason).map(|(at, reason)| plan(at, &reason)),
         }
-    }
+    };
 }
 
 /// Reads deliveries; takes the rest of the statement.
 macro_rules! read_deliveries {
     ($store:expr, $rest:literal, $($argument:expr),*) => {
-        sqlx::query_as!(
-            Row,
+        sqlx::query!(
             r#"SELECT d.delivery_key AS "delivery_key!", m.message_id, m.label_id, m.seq, m.type AS kind,
                 d.subscriber, d.state, d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome,
                 d.reason, d.state = 'pending' AND EXISTS (
@@ -147,7 +130,7 @@ macro_rules! read_deliveries {
         )
         .fetch_all(&$store.readers)
         .await
-        .map(|rows| rows.into_iter().map(DeliveryView::from).collect())
+        .map(|rows| rows.into_iter().map(|row| delivery_view!(row)).collect())
         .map_err(StoreError::from)
     };
 }

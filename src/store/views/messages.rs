@@ -17,19 +17,15 @@ pub struct MessageView {
     pub bytes: i64,
 }
 
-struct Row {
-    message_id: String,
-    kind: String,
-    account: Option<String>,
-    label_id: Option<String>,
-    seq: Option<i64>,
-    created_at: i64,
-    bytes: i64,
-}
-
-impl From<Row> for MessageView {
-    fn from(row: Row) -> Self {
-        Self {
+/// Selects messages; takes the rest of the statement.
+macro_rules! select_messages {
+    ($rest:literal, $($argument:expr),*) => {
+        sqlx::query!(
+            r#"SELECT message_id, type AS kind, account, label_id, seq, created_at, length(body) AS "bytes!: i64"
+               FROM messages "# + $rest,
+            $($argument),*
+        )
+        .map(|row| MessageView {
             message_id: row.message_id,
             r#type: row.kind,
             account: row.account,
@@ -37,35 +33,20 @@ impl From<Row> for MessageView {
             seq: row.seq,
             created_at: at(row.created_at),
             bytes: row.bytes,
-        }
-    }
+        })
+    };
 }
 
 impl Store {
     /// Returns the message with this id.
     pub async fn message_view(&self, message_id: &str) -> Result<Option<MessageView>, StoreError> {
-        let row = sqlx::query_as!(
-            Row,
-            r#"SELECT message_id, type AS kind, account, label_id, seq, created_at, length(body) AS "bytes!: i64"
-               FROM messages WHERE message_id = ?"#,
-            message_id
-        )
-        .fetch_optional(&self.readers)
-        .await?;
-        Ok(row.map(MessageView::from))
+        let message = select_messages!("WHERE message_id = ?", message_id);
+        Ok(message.fetch_optional(&self.readers).await?)
     }
 
     /// Returns the last messages of a label, newest first.
     pub async fn messages_of_label(&self, row: i64, limit: u32) -> Result<Vec<MessageView>, StoreError> {
-        let rows = sqlx::query_as!(
-            Row,
-            r#"SELECT message_id, type AS kind, account, label_id, seq, created_at, length(body) AS "bytes!: i64"
-               FROM messages WHERE label_key = ? ORDER BY seq DESC LIMIT ?"#,
-            row,
-            limit
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows.into_iter().map(MessageView::from).collect())
+        let messages = select_messages!("WHERE label_key = ? ORDER BY seq DESC LIMIT ?", row, limit);
+        Ok(messages.fetch_all(&self.readers).await?)
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection, SqliteConnection};
-use tokio::sync::oneshot;
+use tracing::warn;
 
 use crate::clock::{self, Stopwatch};
 use crate::crash::CrashPoint;
@@ -29,7 +29,7 @@ use crate::store::polls::{self, PollBatch, PollRecord, RecordResult};
 use crate::store::{StoreError, accounts, messages};
 
 pub use queue::WriterWork;
-use queue::{Job, in_own_transaction};
+use queue::{Job, Reply, in_own_transaction};
 pub(super) use queue::{Jobs, WriteQueue, write_queue};
 
 /// Maximum number of jobs per transaction.
@@ -37,57 +37,103 @@ const MAX_JOBS: usize = 256;
 /// Maximum time that settlements wait for other jobs.
 const GROUP_WAIT: Duration = Duration::from_millis(50);
 
-/// Connections of the writer, each for one purpose.
-#[derive(Debug)]
-pub(super) struct WriterConnections {
-    /// The only connection that writes.
-    pub connection: SqliteConnection,
-    /// Makes checkpoints concurrently.
-    pub checkpointer: SqliteConnection,
-    /// Reads the labels of polls.
-    pub label_reader: LabelReader,
-}
-
-/// Owns the only writing connection.
+/// The writer, with what runs beside it.
 #[derive(Debug)]
 pub struct Writer {
-    connections: WriterConnections,
-    jobs: Jobs,
-    handover: Handover,
-    healths: SubscriberHealths,
-    watcher: Watcher,
-    written: RowsWritten,
-    files: Arc<OpenFiles>,
+    writing: Writing,
+    /// Makes checkpoints concurrently.
+    checkpointer: SqliteConnection,
+    /// Reads the labels of polls.
+    label_reader: LabelReader,
+}
+
+/// Jobs of one kind that are written together, each with its caller.
+struct Group<J, R> {
+    jobs: Vec<J>,
+    replies: Vec<Reply<R>>,
+}
+
+impl<J, R> Default for Group<J, R> {
+    fn default() -> Self {
+        Self { jobs: Vec::new(), replies: Vec::new() }
+    }
+}
+
+impl<J, R> Group<J, R> {
+    fn push(&mut self, job: J, reply: Reply<R>) {
+        self.jobs.push(job);
+        self.replies.push(reply);
+    }
+
+    // A caller may have been dropped; the write is committed regardless.
+    fn answer(self, results: impl IntoIterator<Item = Result<R, StoreError>>) {
+        self.replies.into_iter().zip(results).for_each(|(reply, result)| drop(reply.send(result)));
+    }
+
+    fn fail(self, error: &StoreError) {
+        self.answer(std::iter::repeat_with(|| Err(error.clone())));
+    }
+
+    /// Splits it into groups of one job.
+    fn split(self) -> impl Iterator<Item = Self> {
+        let jobs = self.jobs.into_iter().zip(self.replies);
+        jobs.map(|(job, reply)| Self { jobs: vec![job], replies: vec![reply] })
+    }
 }
 
 #[derive(Default)]
 struct JobBatch {
-    flushes: Vec<PollBatch>,
-    flush_replies: Vec<oneshot::Sender<Result<(), StoreError>>>,
-    polls: Vec<PollRecord>,
-    poll_replies: Vec<oneshot::Sender<Result<RecordResult, StoreError>>>,
-    ended: Vec<EndedAttempt>,
-    settle_replies: Vec<oneshot::Sender<Result<Settled, StoreError>>>,
+    flushes: Group<PollBatch, ()>,
+    polls: Group<PollRecord, RecordResult>,
+    ended: Group<EndedAttempt, Settled>,
+}
+
+impl JobBatch {
+    fn len(&self) -> usize {
+        self.flushes.jobs.len() + self.polls.jobs.len() + self.ended.jobs.len()
+    }
+
+    /// Number of polls and settlements.
+    fn rows(&self) -> usize {
+        let unchanged = self.flushes.jobs.iter().map(|flush| flush.unchanged.len());
+        unchanged.sum::<usize>() + self.polls.jobs.len() + self.ended.jobs.len()
+    }
+
+    fn fail(self, error: &StoreError) {
+        self.flushes.fail(error);
+        self.polls.fail(error);
+        self.ended.fail(error);
+    }
+
+    /// Splits it into batches of one job, in the order in which jobs are written.
+    fn split(self) -> impl Iterator<Item = Self> {
+        let flushes = self.flushes.split().map(|flushes| Self { flushes, ..Self::default() });
+        let polls = self.polls.split().map(|polls| Self { polls, ..Self::default() });
+        let ended = self.ended.split().map(|ended| Self { ended, ..Self::default() });
+        flushes.chain(polls).chain(ended)
+    }
 }
 
 impl Writer {
     pub(super) fn new(
-        connections: WriterConnections,
+        connection: SqliteConnection,
+        checkpointer: SqliteConnection,
+        label_reader: LabelReader,
         jobs: Jobs,
         handover: Handover,
         watcher: Watcher,
         files: Arc<OpenFiles>,
     ) -> Self {
-        let (healths, written) = (SubscriberHealths::default(), RowsWritten::default());
-        Self { connections, jobs, handover, healths, watcher, written, files }
+        let (healths, written) = (SubscriberHealths::default(), Arc::default());
+        let writing =
+            Writing { connection, jobs, handover, healths, watcher, written, files, file_is_lost: false };
+        Self { writing, checkpointer, label_reader }
     }
 
     /// Runs until it is ended or every handle to the store is dropped.
     pub async fn run(self) {
-        let Self { connections, jobs, handover, healths, watcher, written, files } = self;
-        let WriterConnections { connection, mut checkpointer, mut label_reader } = connections;
-        let mut writing =
-            Writing { connection, jobs, handover, healths, watcher, written: &written, files, lost: false };
+        let Self { mut writing, mut checkpointer, mut label_reader } = self;
+        let written = Arc::clone(&writing.written);
         tokio::select! {
             () = writing.run() => {}
             () = checkpoints::run(&mut checkpointer, &written) => {}
@@ -99,20 +145,22 @@ impl Writer {
     }
 }
 
-/// State of the running writer.
-struct Writing<'a> {
+/// Writes all jobs.
+#[derive(Debug)]
+struct Writing {
+    /// The only connection that writes.
     connection: SqliteConnection,
     jobs: Jobs,
     handover: Handover,
     healths: SubscriberHealths,
     watcher: Watcher,
-    written: &'a RowsWritten,
+    written: Arc<RowsWritten>,
     files: Arc<OpenFiles>,
     /// Whether the path stopped naming the open file.
-    lost: bool,
+    file_is_lost: bool,
 }
 
-impl Writing<'_> {
+impl Writing {
     async fn run(&mut self) {
         let mut arrived = Vec::with_capacity(MAX_JOBS);
         loop {
@@ -124,25 +172,16 @@ impl Writing<'_> {
                 () = self.watcher.wait() => {}
             }
             self.wait_for_more_jobs(&mut arrived).await;
-            self.lost = self.lost || !arrived.is_empty() && self.files.check().is_err();
+            self.file_is_lost = self.file_is_lost || !arrived.is_empty() && self.files.check().is_err();
             let mut batch = JobBatch::default();
             for job in arrived.drain(..) {
                 match job {
                     Job::End => self.jobs.receiver.close(),
                     // The write would be lost, so the caller gets an error: the writer has ended.
-                    _ if self.lost => {}
-                    Job::Poll(record, reply) => {
-                        batch.polls.push(*record);
-                        batch.poll_replies.push(reply);
-                    }
-                    Job::Flush(flush, reply) => {
-                        batch.flushes.push(*flush);
-                        batch.flush_replies.push(reply);
-                    }
-                    Job::Settle(attempt, reply) => {
-                        batch.ended.push(*attempt);
-                        batch.settle_replies.push(reply);
-                    }
+                    _ if self.file_is_lost => {}
+                    Job::Poll(record, reply) => batch.polls.push(*record, reply),
+                    Job::Flush(flush, reply) => batch.flushes.push(*flush, reply),
+                    Job::Settle(attempt, reply) => batch.ended.push(*attempt, reply),
                     Job::OwnTransaction(work) => {
                         // The job answers its caller itself.
                         let _ = work(&mut self.connection).await;
@@ -157,7 +196,9 @@ impl Writing<'_> {
                     }
                 }
             }
-            self.write(batch).await;
+            if batch.len() > 0 {
+                self.write(batch).await;
+            }
         }
     }
 
@@ -178,7 +219,7 @@ impl Writing<'_> {
     }
 
     async fn close(self, checkpointer: SqliteConnection) {
-        if self.lost && self.files.are_emptied() {
+        if self.file_is_lost && self.files.are_emptied() {
             // Closing would checkpoint the WAL into the emptied file, which would then be neither the old database nor
             // an empty one. Without it the next start creates a new database.
             std::mem::forget(checkpointer);
@@ -186,7 +227,7 @@ impl Writing<'_> {
         }
         let _ = checkpointer.close().await;
         let mut connection = self.connection;
-        if self.lost {
+        if self.file_is_lost {
             // The WAL belongs to the open file and would damage the file at the path. Write it to the open file.
             let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
         }
@@ -194,57 +235,26 @@ impl Writing<'_> {
         let _ = connection.close().await;
     }
 
-    async fn write(&mut self, batch: JobBatch) {
-        if batch.polls.is_empty() && batch.ended.is_empty() && batch.flushes.is_empty() {
-            return;
-        }
-        let JobBatch { flushes, flush_replies, mut polls, poll_replies, ended, settle_replies } = batch;
-        let watch = Stopwatch::start();
-        let together = self.commit(&flushes, &mut polls, &ended).await;
+    async fn write(&mut self, mut batch: JobBatch) {
+        let (watch, rows) = (Stopwatch::start(), batch.rows());
+        let together = self.commit(&mut batch).await;
         self.jobs.first_failure.note(&together);
-        let rows =
-            flushes.iter().map(|flush| flush.unchanged.len()).sum::<usize>() + polls.len() + ended.len();
         self.written.add(rows);
-        let several = flushes.len() + polls.len() + ended.len() > 1;
         match together {
             Ok((recorded, settled)) => {
                 metrics().batch(rows, watch.elapsed());
-                for reply in flush_replies {
-                    let _ = reply.send(Ok(()));
-                }
-                for (reply, recorded) in poll_replies.into_iter().zip(recorded) {
-                    let _ = reply.send(Ok(recorded));
-                }
-                for (reply, settled) in settle_replies.into_iter().zip(settled) {
-                    let _ = reply.send(Ok(settled));
-                }
+                batch.flushes.answer(std::iter::repeat_with(|| Ok(())));
+                batch.polls.answer(recorded.into_iter().map(Ok));
+                batch.ended.answer(settled.into_iter().map(Ok));
             }
             // A rejected row must not fail other jobs: write each by itself.
-            Err(error) if several && !error.is_database_failure() => {
-                for (flush, reply) in flushes.into_iter().zip(flush_replies) {
-                    let done = self.commit(std::slice::from_ref(&flush), &mut [], &[]).await;
-                    let _ = reply.send(done.map(|_| ()));
-                }
-                for (mut record, reply) in polls.into_iter().zip(poll_replies) {
-                    let done = self.commit(&[], std::slice::from_mut(&mut record), &[]).await;
-                    let _ = reply.send(done.map(|(mut recorded, _)| recorded.remove(0)));
-                }
-                for (attempt, reply) in ended.into_iter().zip(settle_replies) {
-                    let done = self.commit(&[], &mut [], std::slice::from_ref(&attempt)).await;
-                    let _ = reply.send(done.map(|(_, mut settled)| settled.remove(0)));
+            Err(error) if batch.len() > 1 && !error.is_database_failure() => {
+                warn!(error = %error, jobs = batch.len(), "the database rejected a row: each job is written by itself");
+                for single in batch.split() {
+                    Box::pin(self.write(single)).await;
                 }
             }
-            Err(error) => {
-                for reply in flush_replies {
-                    let _ = reply.send(Err(error.clone()));
-                }
-                for reply in poll_replies {
-                    let _ = reply.send(Err(error.clone()));
-                }
-                for reply in settle_replies {
-                    let _ = reply.send(Err(error.clone()));
-                }
-            }
+            Err(error) => batch.fail(&error),
         }
     }
 
@@ -254,10 +264,9 @@ impl Writing<'_> {
     /// reads deliveries from the table that were not handed over.
     async fn commit(
         &mut self,
-        flushes: &[PollBatch],
-        polls: &mut [PollRecord],
-        ended: &[EndedAttempt],
+        batch: &mut JobBatch,
     ) -> Result<(Vec<RecordResult>, Vec<Settled>), StoreError> {
+        let (flushes, polls, ended) = (&batch.flushes.jobs, &mut batch.polls.jobs[..], &batch.ended.jobs[..]);
         let mut new: Vec<NewDelivery> = Vec::new();
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         // First, because the batches in memory are older than later polls of the same labels.

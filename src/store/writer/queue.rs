@@ -1,9 +1,8 @@
 //! Queue of the writer's jobs.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
+use futures_util::future::BoxFuture;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,19 +14,22 @@ use crate::store::polls::{PollBatch, PollRecord, RecordResult};
 const QUEUE_CAPACITY: usize = 1024;
 
 /// A future that borrows the writer's connection.
-pub type WriterWork<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
+pub type WriterWork<'c, T> = BoxFuture<'c, Result<T, sqlx::Error>>;
+
+/// Answer to a caller.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) type OwnTransaction =
     Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> WriterWork<'c, ()> + Send>;
 
 /// A job of the writer.
 pub(super) enum Job {
-    Poll(Box<PollRecord>, oneshot::Sender<Result<RecordResult, StoreError>>),
-    Flush(Box<PollBatch>, oneshot::Sender<Result<(), StoreError>>),
-    Settle(Box<EndedAttempt>, oneshot::Sender<Result<Settled, StoreError>>),
+    Poll(Box<PollRecord>, Reply<RecordResult>),
+    Flush(Box<PollBatch>, Reply<()>),
+    Settle(Box<EndedAttempt>, Reply<Settled>),
     OwnTransaction(OwnTransaction),
     /// An empty transaction.
-    Ping(oneshot::Sender<Result<(), StoreError>>),
+    Ping(Reply<()>),
     End,
 }
 
@@ -95,7 +97,7 @@ impl WriteQueue {
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> WriterWork<'c, T> + Send + 'static,
     {
         let first_failure = self.first_failure.clone();
-        let job = |reply: oneshot::Sender<_>| {
+        let job = |reply: Reply<T>| {
             let job: OwnTransaction = Box::new(move |connection| {
                 Box::pin(async move {
                     let done = in_own_transaction(connection, work).await;

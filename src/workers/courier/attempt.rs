@@ -32,7 +32,7 @@ pub(super) async fn deliver(
     // Crash point: the delivery is due at the next start.
     CrashPoint::BeforeAttempt.reached();
     let mut attempt = attempt(&shared.subscriber, &shared.client, &delivery, number, now).await;
-    while attempt.outcome == Outcome::OurFault {
+    while attempt.outcome == Outcome::Shortage {
         // Nothing was sent, so this does not count as an attempt.
         clock::sleep(SHORTAGE_PAUSE).await;
         let again = running.now();

@@ -43,11 +43,8 @@ impl UnwrittenPolls {
             row: entry.row,
             version: i64::from(entry.version),
             polled_at: at,
-            next_poll_at: next.next_poll_at,
-            wait_ms: next.wait_ms,
-            pace: next.pace,
             unchanged: entry.unchanged().saturating_add(1),
-            reason: next.reason,
+            next,
         };
         self.unchanged.insert(entry.row, poll);
     }
@@ -62,8 +59,8 @@ impl UnwrittenPolls {
     pub fn set_back(&mut self, now: Timestamp) {
         self.since = self.since.map(|since| since.min(now));
         for poll in self.unchanged.values_mut() {
-            let wait = SignedDuration::from_millis(poll.wait_ms.into());
-            poll.next_poll_at = poll.next_poll_at.min(later(now, wait));
+            let wait = SignedDuration::from_millis(poll.next.wait_ms.into());
+            poll.next.next_poll_at = poll.next.next_poll_at.min(later(now, wait));
         }
     }
 

@@ -28,7 +28,8 @@ use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::poll::FirstPoll;
 use crate::domain::polling::rate_limiter::Demand;
 use crate::domain::polling::schedule::{MAX_LABELS, Schedule};
-use crate::domain::time::later;
+use crate::domain::retry_after::LONGEST_RETRY_AFTER;
+use crate::domain::time::{later, signed};
 use crate::store::StoreError;
 use crate::store::polls::PollBatch;
 use crate::workers::account_access::{AccountAccess, RequestKind};
@@ -42,8 +43,6 @@ use one::{EndedPoll, LabelInFlight, PollerShared};
 const PAGE_SIZE: u32 = 500;
 /// Interval at which the demand of all labels is compared with the quota.
 pub const DEMAND_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
-/// The longest wait for a carrier. The clock may have been ahead when its wait was planned.
-pub const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
 
 /// Configuration of a poller.
 #[derive(Clone, Debug, PartialEq)]
@@ -342,8 +341,10 @@ impl Poller {
         if self.version.is_none() {
             // Later changes are applied by their version.
             self.version = Some(store.refresh_registry_changes().await?.cast_signed());
+            // The clock may have been ahead when the waits of carriers were planned.
+            let longest = later(now, signed(LONGEST_RETRY_AFTER));
             for (carrier, until) in store.quota_used(account, now).await?.held {
-                self.schedule.hold(&carrier, until.min(later(now, LONGEST_HOLD)));
+                self.schedule.hold(&carrier, until.min(longest));
             }
         }
         let page = store.scheduled_labels(account, after, PAGE_SIZE).await?;

@@ -14,10 +14,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::delivery::outcome as delivery;
-use crate::domain::delivery::outcome::{
-    Attempt, AttemptDecision, LONGEST_RETRY_AFTER, Outcome, RetryProgress, SLOWEST_PROBE,
-};
+use crate::domain::delivery::outcome::{Attempt, AttemptDecision, Outcome, RetryProgress, SLOWEST_PROBE};
 use crate::domain::named_enum::named_enum;
+use crate::domain::retry_after::LONGEST_RETRY_AFTER;
 use crate::domain::time::{SHORTAGE_PAUSE, after, later};
 
 pub use change::HealthChange;
@@ -43,7 +42,7 @@ named_enum! {
         /// 410 twice, ten minutes apart.
         Gone = "gone",
         /// Paused by hand.
-        ByHand = "asked",
+        ByHand = "by_hand",
     }
 }
 
@@ -161,7 +160,7 @@ impl Health {
         now: Timestamp,
     ) -> (AttemptDecision, Option<HealthChange>) {
         let FinishedAttempt { progress, attempt, .. } = *ended;
-        if attempt.outcome == Outcome::OurFault {
+        if attempt.outcome == Outcome::Shortage {
             // Nothing was sent, so message and subscriber are not at fault.
             return (
                 delivery::defer_to_probe(progress, attempt, Some(after(now, SHORTAGE_PAUSE)), now),

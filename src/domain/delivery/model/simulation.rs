@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{Action, Behaviour, History, SCHEDULE};
 use crate::domain::delivery::health::{FinishedAttempt, Health, HealthChange, HealthState};
 use crate::domain::delivery::outbox::{
-    LoadedDeliveries, MemoryLimit, MessageContent, NotLoaded, Outbox, PendingDelivery,
+    AttemptKind, LoadedDeliveries, MemoryLimit, MessageContent, NotLoaded, Outbox, PendingDelivery,
 };
 use crate::domain::delivery::outcome::{AfterAttempt, Attempt, DeliverySchedule, Outcome};
 use crate::domain::messages::subscriber::Format;
@@ -230,16 +230,17 @@ impl Simulation {
         let most = 2 * self.history.max_in_flight as usize;
         let mut not_loaded = NotLoaded::default();
         let mut lanes = BTreeSet::new();
-        for retry in [false, true] {
+        for kind in [AttemptKind::First, AttemptKind::Retry] {
             let mut heads: Vec<usize> =
                 all.iter().copied().filter(|message| !self.earlier_pending(*message)).collect();
+            let retry = kind == AttemptKind::Retry;
             heads.retain(|message| (self.outbox[*message].attempts > 0) == retry);
             heads.sort_by_key(|message| self.outbox[*message].schedule.next.at);
             let newest = heads.last().copied().filter(|_| !retry);
             let cut = heads.get(most - 1).map(|message| self.outbox[*message].schedule.next.at);
             heads.truncate(most);
             lanes.extend(heads.into_iter().chain(newest).map(|message| self.outbox[message].lane));
-            *if retry { &mut not_loaded.retries_after } else { &mut not_loaded.first_after } = cut;
+            not_loaded.after[kind as usize] = cut;
         }
         let some = lanes.into_iter().flat_map(|lane| self.of_lane(lane).take(PER_LANE)).collect();
         LoadedDeliveries { deliveries: read(some), not_loaded: Some(not_loaded) }
@@ -276,8 +277,8 @@ impl Simulation {
             }
             AfterAttempt::Retry(next) => {
                 delivery.failed.push(now);
-                let (progress, asked_until) = (decision.progress, decision.asked_until);
-                delivery.schedule = DeliverySchedule { next, progress, asked_until };
+                let (progress, retry_after_until) = (decision.progress, decision.retry_after_until);
+                delivery.schedule = DeliverySchedule { next, progress, retry_after_until };
                 pending = Some((delivery.attempts, delivery.schedule));
             }
             AfterAttempt::Dead => {

@@ -80,10 +80,8 @@ pub struct LoadedDeliveries {
 /// Deliveries that are in the table only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NotLoaded {
-    /// Heads not yet attempted that are due after this may be missing in memory; `None`: none is missing.
-    pub first_after: Option<Timestamp>,
-    /// As above, for retries.
-    pub retries_after: Option<Timestamp>,
+    /// By kind of attempt: heads that are due after this may be missing in memory; `None`: none is missing.
+    pub after: [Option<Timestamp>; 2],
     /// Lanes whose head may be missing although it is due earlier.
     named: BTreeSet<i64>,
 }
@@ -116,8 +114,8 @@ type ReadyHeads = BTreeSet<(Timestamp, i64, i64)>;
 pub struct Outbox {
     limit: MemoryLimit,
     lanes: HashMap<i64, Lane>,
-    first: ReadyHeads,
-    retries: ReadyHeads,
+    /// By kind of attempt.
+    ready: [ReadyHeads; 2],
     pings: Vec<PendingDelivery>,
     deliveries: usize,
     bytes: usize,
@@ -129,8 +127,7 @@ impl Outbox {
         Self {
             limit,
             lanes: HashMap::new(),
-            first: ReadyHeads::new(),
-            retries: ReadyHeads::new(),
+            ready: Default::default(),
             pings: Vec::new(),
             deliveries: 0,
             bytes: 0,
@@ -180,7 +177,7 @@ impl Outbox {
                 not_loaded.get_or_insert_default();
             }
             (None, not_loaded) if full => {
-                let after = &mut not_loaded.get_or_insert_default().first_after;
+                let after = &mut not_loaded.get_or_insert_default().after[AttemptKind::First as usize];
                 let due = delivery.schedule.next.at;
                 *after = Some(after.map_or(due, |after| after.min(due)));
             }
@@ -196,17 +193,16 @@ impl Outbox {
     /// Returns the read that is needed so that memory holds all deliveries due at `now`.
     pub fn next_read(&self, now: Timestamp) -> NextRead {
         let Some(not_loaded) = &self.not_loaded else { return NextRead::Nothing };
-        let missing = |after: Option<Timestamp>, ready: &ReadyHeads| {
+        let missing = |kind: AttemptKind| {
             // Missing heads are due after `after`: they are needed then, once no earlier one is ready.
-            after.is_some_and(|after| after <= now && ready.first().is_none_or(|(due, ..)| *due > after))
+            let first = self.ready[kind as usize].first();
+            not_loaded.after[kind as usize]
+                .is_some_and(|after| after <= now && first.is_none_or(|(due, ..)| *due > after))
         };
         let crowded_out = !not_loaded.named.is_empty()
             && self.is_full(0)
             && self.due_count(AttemptKind::First, now, 1) == 0;
-        if missing(not_loaded.first_after, &self.first)
-            || missing(not_loaded.retries_after, &self.retries)
-            || crowded_out
-        {
+        if missing(AttemptKind::First) || missing(AttemptKind::Retry) || crowded_out {
             return NextRead::Heads;
         }
         match not_loaded.named.is_empty() || self.is_full(0) {
@@ -235,28 +231,26 @@ impl Outbox {
 
     /// Number of ready attempts of a kind due at `now`, counted up to `limit`.
     pub fn due_count(&self, kind: AttemptKind, now: Timestamp, limit: usize) -> usize {
-        self.ready(kind).range(..=until(now)).take(limit).count()
+        self.ready[kind as usize].range(..=until(now)).take(limit).count()
     }
 
     /// Next due time after `now`.
     pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         let next = |ready: &ReadyHeads| ready.range(until(now)..).next().map(|(due, ..)| *due);
-        let not_loaded =
-            self.not_loaded.as_ref().map(|not_loaded| [not_loaded.first_after, not_loaded.retries_after]);
-        let not_loaded = not_loaded.into_iter().flatten().flatten().filter(|after| *after > now);
-        [next(&self.first), next(&self.retries)].into_iter().flatten().chain(not_loaded).min()
+        let not_loaded = self.not_loaded.iter().flat_map(|not_loaded| not_loaded.after).flatten();
+        self.ready.iter().filter_map(next).chain(not_loaded.filter(|after| *after > now)).min()
     }
 
     /// Takes the delivery of a kind that is due longest. It is in flight until [`Self::finish`].
     pub fn take(&mut self, kind: AttemptKind, now: Timestamp) -> Option<PendingDelivery> {
-        let (_, _, lane) = *self.ready(kind).range(..=until(now)).next()?;
+        let (_, _, lane) = *self.ready[kind as usize].range(..=until(now)).next()?;
         self.start(lane)
     }
 
     /// Takes the delivery for a probe: the newest or oldest one not yet attempted, else the retry due longest. Retries come
     /// last because they may be the cause of the failures.
     pub fn take_probe(&mut self, newest: bool, now: Timestamp) -> Option<PendingDelivery> {
-        let mut due = self.first.range(..=until(now));
+        let mut due = self.ready[AttemptKind::First as usize].range(..=until(now));
         match if newest { due.next_back() } else { due.next() } {
             Some((_, _, lane)) => self.start(*lane),
             None => self.take(AttemptKind::Retry, now),
@@ -286,13 +280,6 @@ impl Outbox {
         self.index(id);
     }
 
-    fn ready(&self, kind: AttemptKind) -> &ReadyHeads {
-        match kind {
-            AttemptKind::First => &self.first,
-            AttemptKind::Retry => &self.retries,
-        }
-    }
-
     fn is_full(&self, more: usize) -> bool {
         self.deliveries >= self.limit.deliveries || self.bytes + more > self.limit.bytes
     }
@@ -319,10 +306,7 @@ impl Outbox {
     fn index(&mut self, id: i64) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if let Some((kind, due, key)) = lane.ready.take() {
-            match kind {
-                AttemptKind::First => self.first.remove(&(due, key, id)),
-                AttemptKind::Retry => self.retries.remove(&(due, key, id)),
-            };
+            self.ready[kind as usize].remove(&(due, key, id));
         }
         if lane.in_flight.is_some() {
             return;
@@ -331,10 +315,7 @@ impl Outbox {
             Some((_, head)) => {
                 let (kind, due, key) = (head.kind(), head.schedule.next.at, head.key);
                 lane.ready = Some((kind, due, key));
-                match kind {
-                    AttemptKind::First => self.first.insert((due, key, id)),
-                    AttemptKind::Retry => self.retries.insert((due, key, id)),
-                };
+                self.ready[kind as usize].insert((due, key, id));
             }
             None => {
                 if lane.more {
@@ -360,8 +341,7 @@ impl NotLoaded {
             self.named.insert(lane);
         } else {
             // Too many lanes to read by name: the heads of all lanes are read instead.
-            self.first_after = Some(Timestamp::MIN);
-            self.retries_after = Some(Timestamp::MIN);
+            self.after = [Some(Timestamp::MIN); 2];
         }
     }
 }

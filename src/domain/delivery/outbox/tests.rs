@@ -94,7 +94,7 @@ fn memory_is_bounded_by_number_and_by_bytes() {
 #[test]
 fn a_lane_that_may_have_earlier_deliveries_in_the_table_is_read_first() {
     let mut outbox = outbox(10, 1_000);
-    let not_loaded = NotLoaded { retries_after: Some(at(500)), ..NotLoaded::default() };
+    let not_loaded = NotLoaded { after: [None, Some(at(500))], ..NotLoaded::default() };
     outbox.load(LoadedDeliveries { deliveries: vec![delivery(1, 1, 0)], not_loaded: Some(not_loaded) });
     outbox.add(delivery(2, 9, 9));
     assert_eq!(take(&mut outbox, AttemptKind::First, 9), Some(1));

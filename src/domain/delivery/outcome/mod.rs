@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::retry_after::LONGEST_RETRY_AFTER;
 use crate::domain::time::{millis, whole_ms_after};
 
 pub use schedule::{DeliverySchedule, RetryProgress};
@@ -39,7 +40,7 @@ pub enum Outcome {
     Unsendable,
     /// This machine lacked a descriptor, memory, a port or a name server. The attempt is not recorded and does not
     /// count for message or subscriber; it is repeated soon.
-    OurFault,
+    Shortage,
 }
 
 impl Outcome {
@@ -56,7 +57,7 @@ impl Outcome {
         Self::Reset,
         Self::Unreadable,
         Self::Unsendable,
-        Self::OurFault,
+        Self::Shortage,
     ];
 
     pub fn is_accepted(&self) -> bool {
@@ -77,7 +78,7 @@ impl Outcome {
             Self::Reset => "reset",
             Self::Unreadable => "unreadable",
             Self::Unsendable => "unsendable",
-            Self::OurFault => "ours",
+            Self::Shortage => "shortage",
         }
     }
 
@@ -139,10 +140,8 @@ pub enum DueReason {
     /// The retry schedule is used up, but no other message was accepted either: the last wait repeats.
     LastStep { wait_ms: u64 },
     /// `Retry-After` for this message. `capped`: it was longer than [`LONGEST_RETRY_AFTER`].
-    #[serde(rename = "asked_to_wait")]
     RetryAfter { capped: bool },
     /// The subscriber was failing: the message waits for the next probe.
-    #[serde(rename = "spared")]
     WaitsForProbe,
     /// Earlier than the retry schedule says.
     Hastened { by: HastenedBy },
@@ -153,11 +152,9 @@ pub enum DueReason {
 #[serde(rename_all = "snake_case")]
 pub enum HastenedBy {
     /// The subscriber began to fail; waiting deliveries serve as probes.
-    #[serde(rename = "fall")]
     Failing,
     Recovery,
     /// The URL changed.
-    #[serde(rename = "move")]
     UrlChanged,
     /// `subscribers resume`.
     Resume,
@@ -176,7 +173,7 @@ pub fn outcome_in_words(recorded: &str) -> String {
         "reset" => "connection reset",
         "unreadable" => "not HTTP",
         "unsendable" => "cannot be sent in this format",
-        "ours" => "this machine lacks a resource",
+        "shortage" => "this machine lacks a resource",
         other => match other.strip_prefix("status ") {
             Some(code) => return format!("HTTP {code}"),
             None => other,
@@ -193,8 +190,8 @@ impl DueReason {
             Self::QueuedAgain => "queued_again",
             Self::Step { .. } => "step",
             Self::LastStep { .. } => "last_step",
-            Self::RetryAfter { .. } => "asked_to_wait",
-            Self::WaitsForProbe => "spared",
+            Self::RetryAfter { .. } => "retry_after",
+            Self::WaitsForProbe => "waits_for_probe",
             Self::Hastened { .. } => "hastened",
         }
     }
@@ -225,13 +222,10 @@ pub struct AttemptDecision {
     pub next: AfterAttempt,
     pub progress: RetryProgress,
     /// End of the `Retry-After` for this message.
-    pub asked_until: Option<Timestamp>,
+    pub retry_after_until: Option<Timestamp>,
     /// End of the `Retry-After` for the whole subscriber (429 or 503).
     pub hold_until: Option<Timestamp>,
 }
-
-/// Maximum `Retry-After` that is honoured (contract 7.4).
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// Maximum wait between two probes of a failing subscriber (contract 7.6).
 pub const SLOWEST_PROBE: Duration = Duration::from_secs(300);
@@ -253,14 +247,14 @@ pub fn decide(
     now: Timestamp,
     jitter: f64,
 ) -> AttemptDecision {
-    let (asked_until, hold_until) = retry_after_ends(attempt, now);
-    let settled = |next, progress| AttemptDecision { next, progress, asked_until, hold_until };
+    let (retry_after_until, hold_until) = retry_after_ends(attempt, now);
+    let settled = |next, progress| AttemptDecision { next, progress, retry_after_until, hold_until };
     if attempt.outcome.is_accepted() {
         return settled(AfterAttempt::Delivered, RetryProgress { planned_at: None, ..progress });
     }
     if let Some(plan) = progress.planned_at.filter(|plan| *plan > now) {
         let reason = step(progress.failures, schedule).1;
-        return settled(AfterAttempt::Retry(later_of(plan, reason, attempt, asked_until)), progress);
+        return settled(AfterAttempt::Retry(later_of(plan, reason, attempt, retry_after_until)), progress);
     }
     let after_failing = progress.failed(now);
     let (wait, reason) = step(after_failing.failures, schedule);
@@ -268,7 +262,7 @@ pub fn decide(
         return settled(AfterAttempt::Dead, after_failing);
     }
     let plan = whole_ms_after(now, wait.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)));
-    let next = AfterAttempt::Retry(later_of(plan, reason, attempt, asked_until));
+    let next = AfterAttempt::Retry(later_of(plan, reason, attempt, retry_after_until));
     settled(next, RetryProgress { planned_at: Some(plan), ..after_failing })
 }
 
@@ -287,8 +281,13 @@ fn step(number: u32, schedule: &[Duration]) -> (Duration, DueReason) {
 }
 
 /// Returns the later of the planned time and the end of `Retry-After`.
-fn later_of(plan: Timestamp, reason: DueReason, attempt: &Attempt, asked_until: Option<Timestamp>) -> Due {
-    match asked_until.filter(|until| *until > plan) {
+fn later_of(
+    plan: Timestamp,
+    reason: DueReason,
+    attempt: &Attempt,
+    retry_after_until: Option<Timestamp>,
+) -> Due {
+    match retry_after_until.filter(|until| *until > plan) {
         Some(at) => Due { at, reason: retry_after_reason(attempt) },
         None => Due { at: plan, reason },
     }
@@ -301,7 +300,7 @@ fn retry_after_reason(attempt: &Attempt) -> DueReason {
 /// Decides after the attempt of a ping, which is sent only once (contract 6.1).
 pub fn decide_ping(attempt: &Attempt) -> AttemptDecision {
     let next = if attempt.outcome.is_accepted() { AfterAttempt::Delivered } else { AfterAttempt::Dead };
-    AttemptDecision { next, progress: RetryProgress::default(), asked_until: None, hold_until: None }
+    AttemptDecision { next, progress: RetryProgress::default(), retry_after_until: None, hold_until: None }
 }
 
 /// Decides after a failed attempt that does not count for the message. The message waits for the next probe, at
@@ -312,9 +311,9 @@ pub fn defer_to_probe(
     probe_at: Option<Timestamp>,
     now: Timestamp,
 ) -> AttemptDecision {
-    let (asked_until, hold_until) = retry_after_ends(attempt, now);
-    let plan = later_of(probe_at.unwrap_or(now), DueReason::WaitsForProbe, attempt, asked_until);
-    AttemptDecision { next: AfterAttempt::Retry(plan), progress, asked_until, hold_until }
+    let (retry_after_until, hold_until) = retry_after_ends(attempt, now);
+    let plan = later_of(probe_at.unwrap_or(now), DueReason::WaitsForProbe, attempt, retry_after_until);
+    AttemptDecision { next: AfterAttempt::Retry(plan), progress, retry_after_until, hold_until }
 }
 
 /// Returns the ends of `Retry-After` for this message and for the whole subscriber.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Due, DueReason, HastenedBy, JITTER, LONGEST_RETRY_AFTER, SLOWEST_PROBE};
+use super::{Due, DueReason, HastenedBy, JITTER, SLOWEST_PROBE};
+use crate::domain::retry_after::LONGEST_RETRY_AFTER;
 use crate::domain::time::{after, earlier};
 
 /// Schedule of a pending delivery.
@@ -13,7 +14,7 @@ pub struct DeliverySchedule {
     pub next: Due,
     pub progress: RetryProgress,
     /// End of this message's `Retry-After`.
-    pub asked_until: Option<Timestamp>,
+    pub retry_after_until: Option<Timestamp>,
 }
 
 impl DeliverySchedule {
@@ -28,7 +29,7 @@ impl DeliverySchedule {
     }
 
     fn begin(next: Due) -> Self {
-        Self { next, progress: RetryProgress::default(), asked_until: None }
+        Self { next, progress: RetryProgress::default(), retry_after_until: None }
     }
 
     /// Makes a delivery due now, or at the end of its `Retry-After`. Replayed messages keep their times. Returns
@@ -36,7 +37,7 @@ impl DeliverySchedule {
     ///
     /// If this early attempt fails, the delivery waits for its scheduled time ([`super::decide`]).
     pub fn hasten(&mut self, by: HastenedBy, now: Timestamp) -> bool {
-        let at = now.max(self.asked_until.unwrap_or(now));
+        let at = now.max(self.retry_after_until.unwrap_or(now));
         if self.next.at <= at || self.next.reason == DueReason::QueuedAgain {
             return false;
         }
@@ -75,14 +76,15 @@ impl DeliverySchedule {
             self.progress.planned_at = self.progress.planned_at.map(|at| at.min(latest));
         }
         self.progress.since = self.progress.since.map(|since| since.min(now));
-        self.asked_until = self.asked_until.map(|at| nearer(at).min(after(now, LONGEST_RETRY_AFTER)));
+        self.retry_after_until =
+            self.retry_after_until.map(|at| nearer(at).min(after(now, LONGEST_RETRY_AFTER)));
         *self != before
     }
 
     /// Makes a delivery of a subscriber that is resumed by hand due, regardless of its `Retry-After`; returns whether
     /// anything changed.
     pub fn resume(&mut self, now: Timestamp) -> bool {
-        let overruled = self.asked_until.take().is_some();
+        let overruled = self.retry_after_until.take().is_some();
         self.hasten(HastenedBy::Resume, now) || overruled
     }
 
@@ -90,7 +92,7 @@ impl DeliverySchedule {
     /// receiver; returns whether anything changed.
     pub fn follow_url(&mut self, now: Timestamp) -> bool {
         let before = *self;
-        (self.progress, self.asked_until) = (RetryProgress::default(), None);
+        (self.progress, self.retry_after_until) = (RetryProgress::default(), None);
         self.hasten(HastenedBy::UrlChanged, now) || *self != before
     }
 }

@@ -43,7 +43,7 @@ fn follows_the_schedule_within_ten_percent() {
             AttemptDecision {
                 next: AfterAttempt::Retry(Due { at: at(wait), reason }),
                 progress,
-                asked_until: None,
+                retry_after_until: None,
                 hold_until: None
             }
         );
@@ -71,7 +71,10 @@ fn dead_only_if_others_were_accepted_since_the_first_failure() {
 fn a_later_retry_after_wins_up_to_a_day() {
     assert_eq!(next(0, &failed(500, Some(3)), None).at(), again(15));
     let decided = decide(RetryProgress::default(), &failed(500, Some(77)), &SCHEDULE, None, at(0), 0.0);
-    assert_eq!((decided.next.at(), decided.asked_until, decided.hold_until), (again(77), Some(at(77)), None));
+    assert_eq!(
+        (decided.next.at(), decided.retry_after_until, decided.hold_until),
+        (again(77), Some(at(77)), None)
+    );
     let long = decide(RetryProgress::default(), &failed(503, Some(999_999)), &SCHEDULE, None, at(0), 0.0);
     assert_eq!((long.next.at(), long.hold_until), (again(86_400), Some(at(86_400))));
 }
@@ -82,7 +85,7 @@ fn a_deferred_message_keeps_its_progress_and_waits_for_the_probe() {
     let deferred = defer_to_probe(progress, &failed(500, None), Some(at(40)), at(0));
     assert_eq!((deferred.next.at(), deferred.progress), (again(40), progress));
     let decided = defer_to_probe(progress, &failed(500, Some(77)), Some(at(40)), at(0));
-    assert_eq!((decided.next.at(), decided.asked_until), (again(77), Some(at(77))));
+    assert_eq!((decided.next.at(), decided.retry_after_until), (again(77), Some(at(77))));
     assert_eq!(defer_to_probe(progress, &failed(500, None), None, at(3)).next.at(), again(3));
 }
 
@@ -126,7 +129,7 @@ fn a_scheduled_wait_is_shortened_and_a_retry_after_is_kept() {
     let waiting = |seconds, reason, retry_after: Option<i64>| DeliverySchedule {
         next: Due { at: at(seconds), reason },
         progress: after_failures(1),
-        asked_until: retry_after.map(at),
+        retry_after_until: retry_after.map(at),
     };
     let step = DueReason::Step { number: 1, of: 3, wait_ms: 5_000 };
     let hastened = |mut schedule: DeliverySchedule| {
@@ -148,7 +151,7 @@ fn a_ping_is_sent_once() {
         AttemptDecision {
             next: AfterAttempt::Dead,
             progress: RetryProgress::default(),
-            asked_until: None,
+            retry_after_until: None,
             hold_until: None,
         }
     );

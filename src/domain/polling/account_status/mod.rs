@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::messages::MessageType;
 use crate::domain::named_enum::named_enum;
+use crate::domain::retry_after::LONGEST_RETRY_AFTER;
 use crate::domain::time::{SHORTAGE_PAUSE, after, later, signed};
 use crate::domain::tracking::reading::Reading;
 
@@ -25,11 +26,11 @@ pub enum AccountSignal {
     /// A 404 that speaks of the endpoint.
     Misconfigured { detail: String },
     /// 429: the whole account waits.
-    Throttled { retry_after: Duration },
+    Throttled { wait: Duration },
     /// 5xx, garbled, time-out, no connection. It may concern this label or the whole API.
     Failed { detail: String },
     /// No request was sent, because this machine lacks descriptors, memory or a resolver.
-    OurFault,
+    Shortage,
 }
 
 impl Reading {
@@ -44,12 +45,12 @@ impl Reading {
             }
             Self::WrongEndpoint { .. } => AccountSignal::Misconfigured { detail: detail() },
             Self::Throttled { retry_after } => {
-                AccountSignal::Throttled { retry_after: retry_after.unwrap_or(DEFAULT_RETRY_AFTER) }
+                AccountSignal::Throttled { wait: throttled_wait(*retry_after) }
             }
             Self::Garbled { .. } | Self::ServerError { .. } | Self::TimedOut | Self::NoConnection { .. } => {
                 AccountSignal::Failed { detail: detail() }
             }
-            Self::OurFault { .. } => AccountSignal::OurFault,
+            Self::Shortage { .. } => AccountSignal::Shortage,
         }
     }
 }
@@ -136,10 +137,11 @@ pub const ALL_LABELS: usize = 20;
 /// Number of labels in a row with the same refusal that mean that the account is refused (contract 3).
 const REFUSED_LABELS: usize = 3;
 
-/// The longest `Retry-After` that is honoured (contract 3).
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// The wait after a 429 without `Retry-After` (contract 3).
-pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Returns the wait of an account or a carrier after a 429: at least a second, also after `Retry-After: 0`; a minute
+/// without `Retry-After` (contract 3).
+pub fn throttled_wait(retry_after: Option<Duration>) -> Duration {
+    retry_after.unwrap_or(Duration::from_secs(60)).clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER)
+}
 
 impl AccountState {
     pub fn new(now: Timestamp) -> Self {
@@ -215,10 +217,8 @@ impl AccountState {
             // The request was sent before the status changed.
             AccountSignal::Good if self.probing() && !probe => None,
             AccountSignal::Good => self.good_answer(now),
-            AccountSignal::Throttled { retry_after } => {
-                // Waits at least a second, also after `Retry-After: 0`.
-                let wait = signed((*retry_after).clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER));
-                let until = later(now, wait);
+            AccountSignal::Throttled { wait } => {
+                let until = later(now, signed(*wait));
                 self.throttled_until = self.throttled_until.max(Some(until));
                 None
             }
@@ -232,7 +232,7 @@ impl AccountState {
             }
             AccountSignal::Refused { .. } if self.probing() && !probe => None,
             AccountSignal::Refused { detail } => self.refuse(label, detail, probe, now),
-            AccountSignal::OurFault => {
+            AccountSignal::Shortage => {
                 let until = after(now, SHORTAGE_PAUSE);
                 self.paused_until = Some(until);
                 if probe {

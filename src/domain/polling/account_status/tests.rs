@@ -76,18 +76,18 @@ fn a_refusal_ends_an_outage() {
 fn a_shortage_of_this_machine_pauses_polls_and_is_not_a_failure() {
     let mut account = AccountState::new(at(0));
     for label in 0..50 {
-        assert_eq!(account.observe(Some(label), &AccountSignal::OurFault, 3, false, at(0)), None);
+        assert_eq!(account.observe(Some(label), &AccountSignal::Shortage, 3, false, at(0)), None);
     }
     assert_eq!((account.status, account.open_at(at(0))), (AccountStatus::Ok, Some(at(5))));
     account.observe(Some(1), &unauthorized(), 3, false, at(5));
-    account.observe(Some(1), &AccountSignal::OurFault, 3, true, at(65));
+    account.observe(Some(1), &AccountSignal::Shortage, 3, true, at(65));
     assert_eq!((account.probes, account.probe_at), (0, Some(at(70))), "no probe that failed");
 }
 
 #[test]
 fn a_retry_after_is_honoured_for_at_most_a_day() {
     let mut account = AccountState::new(at(0));
-    let long = AccountSignal::Throttled { retry_after: Duration::from_secs(31 * 86_400) };
+    let long = Reading::Throttled { retry_after: Some(Duration::from_secs(31 * 86_400)) }.signal();
     account.observe(Some(1), &long, 3, false, at(0));
     assert_eq!(account.open_at(at(0)), Some(at(86_400)));
 }
@@ -129,20 +129,8 @@ fn good_answers_between_failures_prevent_an_outage() {
 #[test]
 fn the_later_of_two_retry_afters_counts() {
     let mut account = AccountState::new(at(0));
-    account.observe(
-        Some(1),
-        &AccountSignal::Throttled { retry_after: Duration::from_secs(30) },
-        3,
-        false,
-        at(0),
-    );
-    account.observe(
-        Some(2),
-        &AccountSignal::Throttled { retry_after: Duration::from_secs(10) },
-        3,
-        false,
-        at(1),
-    );
+    account.observe(Some(1), &AccountSignal::Throttled { wait: Duration::from_secs(30) }, 3, false, at(0));
+    account.observe(Some(2), &AccountSignal::Throttled { wait: Duration::from_secs(10) }, 3, false, at(1));
     assert_eq!(account.open_at(at(2)), Some(at(30)));
     assert_eq!(account.open_at(at(30)), None);
 }

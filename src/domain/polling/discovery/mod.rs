@@ -94,7 +94,7 @@ pub struct DiscoveryProgress {
     /// Whether a listed label confirmed the position. Until then it comes from our clock alone.
     pub confirmed: bool,
     /// Start of the last complete walk for voids.
-    pub voids_sought_at: Option<Timestamp>,
+    pub voids_searched_at: Option<Timestamp>,
 }
 
 /// Interval of the walks for voids. A voided label is polled for at most one hour too long.
@@ -122,8 +122,8 @@ impl DiscoveryProgress {
     ) -> Result<WalkPurpose, Timestamp> {
         let every = signed(interval).max(VOIDS_INTERVAL);
         // After the clock was set back, the next walk is not delayed by the jump.
-        let sought = self.voids_sought_at.filter(|at| *at <= now);
-        let voids_at = sought.map(|at| later(at, every)).unwrap_or(now);
+        let searched = self.voids_searched_at.filter(|at| *at <= now);
+        let voids_at = searched.map(|at| later(at, every)).unwrap_or(now);
         let new_labels_at = new_labels_at.unwrap_or(now).min(after(now, interval));
         match (new_labels_at <= now, voids_at <= now) {
             (true, true) if last == Some(WalkPurpose::NewLabels) => Ok(WalkPurpose::Voids),
@@ -166,7 +166,7 @@ pub fn account_signal(
     let concerns = match failure {
         Some(Reading::Unauthorized { status: 401, .. }) => true,
         Some(Reading::Unauthorized { .. } | Reading::WrongEndpoint { .. }) => !recently_answered,
-        _ => !matches!(signal, AccountSignal::Good | AccountSignal::Refused { .. } | AccountSignal::OurFault),
+        _ => !matches!(signal, AccountSignal::Good | AccountSignal::Refused { .. } | AccountSignal::Shortage),
     };
     (concerns || probe).then_some(signal)
 }

@@ -99,7 +99,7 @@ impl Walker {
             (true, WalkPurpose::NewLabels) => {
                 self.new_labels_at = Some(after(walk.began_at(), self.discover.interval));
             }
-            (true, WalkPurpose::Voids) => self.progress.voids_sought_at = Some(walk.began_at()),
+            (true, WalkPurpose::Voids) => self.progress.voids_searched_at = Some(walk.began_at()),
         }
         if result.done {
             self.page_size = self.page_size.larger();

@@ -63,10 +63,10 @@ impl Pace {
     }
 }
 
-/// Returns the requests a second that an account may send: the lesser of the used share of its limit and the rest of
+/// Returns the requests a second that an account may send: the lesser of its adaptive limit and the rest of
 /// its month.
-pub fn allowed(requests_per_minute: u32, share: &AdaptiveLimit, budget: &Budget, now: Timestamp) -> f64 {
-    let by_minute = f64::from(share.of(requests_per_minute, now)) / 60.0;
+pub fn allowed(requests_per_minute: u32, limit: &AdaptiveLimit, budget: &Budget, now: Timestamp) -> f64 {
+    let by_minute = f64::from(limit.of(requests_per_minute, now)) / 60.0;
     budget.rate().map_or(by_minute, |by_month| by_month.min(by_minute))
 }
 

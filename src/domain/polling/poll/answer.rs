@@ -51,12 +51,12 @@ pub(super) fn plan_answer(
         // For this poll the instant is moved by the gaps, as all instants of the label are. It is stored unmoved.
         let moved = scan.map(|at| context.gaps.moved(at, now)).max(after.newest_scan_at);
         if moved != after.newest_scan_at {
-            (after.newest_scan_at, after.stalled_told, new_scan) = (moved, false, scan);
+            (after.newest_scan_at, after.stalled_sent, new_scan) = (moved, false, scan);
         }
     }
     let step = BeforeAfter { before: &label.poll_state, after, tracking, deliveries, first };
     let changes = diff::changes(&step, changed);
-    after.late_told &= !changes.iter().any(|change| matches!(change, Change::Estimate { .. }));
+    after.late_sent &= !changes.iter().any(|change| matches!(change, Change::Estimate { .. }));
     if changes.is_empty() {
         after.unchanged = if first { 0 } else { after.unchanged.saturating_add(1) };
     } else {

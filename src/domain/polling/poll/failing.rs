@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{PollContext, PollPlan, PollReason, append_message, empty_plan};
 use crate::domain::label::LabelState;
 use crate::domain::messages::change::Change;
-use crate::domain::polling::account_status::{DEFAULT_RETRY_AFTER, LONGEST_RETRY_AFTER, backoff};
+use crate::domain::polling::account_status::{backoff, throttled_wait};
 use crate::domain::polling::cadence::JITTER;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::time::{self as span, SHORTAGE_PAUSE, millis, whole_ms};
@@ -59,7 +59,7 @@ pub(super) fn move_behind_others(label: &LabelRecord, now: Timestamp) -> PollPla
 /// Plans a shortage of this machine: no request was sent, and nothing is counted.
 pub(super) fn plan_shortage(label: &LabelRecord, now: Timestamp, jitter: f64) -> PollPlan {
     let mut plan = empty_plan(label);
-    let reason = PollReason::OurFault { interval_ms: millis(SHORTAGE_PAUSE) };
+    let reason = PollReason::Shortage { interval_ms: millis(SHORTAGE_PAUSE) };
     retry(label, &mut plan.poll_state, SHORTAGE_PAUSE, reason, now, jitter);
     plan
 }
@@ -95,7 +95,7 @@ pub(super) fn plan_carrier_limit(
     let mut plan = empty_plan(label);
     let own = label.poll_state.carrier_code.as_deref();
     if own.is_none() || (carrier.is_some() && carrier != own) {
-        let wait = carrier_wait(retry_after);
+        let wait = throttled_wait(retry_after);
         let reason = PollReason::CarrierThrottled { interval_ms: millis(wait) };
         retry(label, &mut plan.poll_state, wait, reason, now, 0.0);
     }
@@ -110,12 +110,8 @@ pub fn throttled_carrier(
 ) -> Option<(String, Timestamp)> {
     let Reading::CarrierThrottled { carrier, retry_after } = reading else { return None };
     let carrier = carrier.as_ref().or(label.poll_state.carrier_code.as_ref())?.clone();
-    let until = now.saturating_add(SignedDuration::try_from(carrier_wait(*retry_after)).ok()?);
+    let until = now.saturating_add(SignedDuration::try_from(throttled_wait(*retry_after)).ok()?);
     Some((carrier, until.unwrap_or(Timestamp::MAX)))
-}
-
-fn carrier_wait(retry_after: Option<Duration>) -> Duration {
-    retry_after.unwrap_or(DEFAULT_RETRY_AFTER).clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER)
 }
 
 /// Plans the next poll after `wait`. A label that is not active was polled by hand and goes back to its state.

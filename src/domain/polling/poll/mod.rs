@@ -111,7 +111,7 @@ pub fn plan(
         | Reading::ServerError { .. }
         | Reading::TimedOut
         | Reading::NoConnection { .. } => failing::plan_failure(context, label, now, jitter),
-        Reading::OurFault { .. } => failing::plan_shortage(label, now, jitter),
+        Reading::Shortage { .. } => failing::plan_shortage(label, now, jitter),
         Reading::Unauthorized { .. } => failing::move_behind_others(label, now),
         Reading::CarrierThrottled { carrier, retry_after } => {
             failing::plan_carrier_limit(label, carrier.as_deref(), *retry_after, now)
@@ -220,8 +220,8 @@ fn take_due_alerts(
     let alerts = context.alerts.due_changes(after, label, context.gaps, now);
     for change in &alerts {
         match change {
-            Change::Stalled { .. } => after.stalled_told = true,
-            Change::Late { .. } => after.late_told = true,
+            Change::Stalled { .. } => after.stalled_sent = true,
+            Change::Late { .. } => after.late_sent = true,
             _ => {}
         }
     }

@@ -59,15 +59,15 @@ pub struct AnswerEffect {
     /// Whether the status or the time of the next request changed.
     pub changed: bool,
     pub change: Option<AccountChange>,
-    /// The new share of the limit, if it shrank.
-    pub share: Option<f64>,
+    /// The new adaptive limit as a fraction of the limit, if it shrank.
+    pub lowered_to: Option<f64>,
 }
 
 /// Rate limiter of an account.
 #[derive(Debug)]
 pub struct RateLimiter {
     pub state: AccountState,
-    /// Moving mean of the lateness of polls, as a share of their wait.
+    /// Moving mean of the lateness of polls, as a fraction of their wait.
     pub lateness: f64,
     /// The factor by which all waits stretch, at least 1.
     pub stretch: f64,
@@ -80,8 +80,9 @@ pub struct RateLimiter {
     /// The skew of the wall clock when the quota was opened.
     first_skew: SignedDuration,
     budget: Budget,
-    share: AdaptiveLimit,
-    share_changed: bool,
+    adaptive_limit: AdaptiveLimit,
+    /// The adaptive limit as last taken to be written.
+    written_limit: AdaptiveLimit,
     requests_per_minute: u32,
     labels: usize,
     logged_stretch: f64,
@@ -93,7 +94,6 @@ pub struct RateLimiter {
     reserved: u32,
     /// Requests that ended and are not written yet.
     uncounted: Vec<EndedRequests>,
-    month: Month,
     pub demand: Demand,
 }
 
@@ -132,7 +132,7 @@ impl RateLimiter {
     pub fn new(
         quota: Quota,
         budget: Budget,
-        share: AdaptiveLimit,
+        adaptive_limit: AdaptiveLimit,
         state: AccountState,
         requests_per_minute: u32,
         lateness: f64,
@@ -146,8 +146,8 @@ impl RateLimiter {
             skew: SignedDuration::ZERO,
             first_skew: SignedDuration::ZERO,
             budget,
-            share,
-            share_changed: false,
+            adaptive_limit,
+            written_limit: adaptive_limit,
             requests_per_minute,
             labels: ALL_LABELS,
             stretch: 1.0,
@@ -156,7 +156,6 @@ impl RateLimiter {
             kept: None,
             reserved: 0,
             uncounted: Vec::new(),
-            month: Month::of(Timestamp::UNIX_EPOCH),
             demand: Demand::default(),
         }
     }
@@ -221,7 +220,7 @@ impl RateLimiter {
             let used_up = self.logged_used_up.replace(end) != Some(end);
             return Err(Denied { free_at: Some(end), used_up, reserve: None });
         }
-        let limit = self.share.of(self.requests_per_minute, now);
+        let limit = self.adaptive_limit.of(self.requests_per_minute, now);
         self.quota.set_limit(limit);
         let spaced = kind == RequestKind::Poll && self.spaced();
         let real = self.quota_time(now);
@@ -278,14 +277,10 @@ impl RateLimiter {
     /// Ends a request that was sent at `sent_at`, at `now`.
     pub fn end_request(&mut self, sent_at: Timestamp, now: Timestamp) {
         self.quota.release(self.quota_time(now));
-        if !(self.month.start..self.month.end).contains(&sent_at) {
-            self.month = Month::of(sent_at);
-        }
+        let month = Month::of(sent_at);
         match self.uncounted.last_mut() {
-            Some(last) if last.at.as_second() == now.as_second() && last.month == self.month => {
-                last.requests += 1
-            }
-            _ => self.uncounted.push(EndedRequests { at: now, month: self.month, requests: 1 }),
+            Some(last) if last.at.as_second() == now.as_second() && last.month == month => last.requests += 1,
+            _ => self.uncounted.push(EndedRequests { at: now, month, requests: 1 }),
         }
     }
 
@@ -312,33 +307,29 @@ impl RateLimiter {
         let change = state.observe(label, signal, self.labels, allowed.probe, now);
         let changed = before != (state.status, state.probe_at, state.throttled_until);
         self.catching_up |= change == Some(AccountChange::CameBack);
-        let mut share = None;
+        let mut lowered_to = None;
         if let (AccountSignal::Throttled { .. }, Some(until)) = (signal, state.throttled_until) {
             let used = (self.quota.used(), self.requests_per_minute);
-            let share_before = self.share;
-            share = self.share.throttled(allowed.sent_at, used, before.2, until, now);
-            self.share_changed |= share_before != self.share;
+            lowered_to = self.adaptive_limit.throttled(allowed.sent_at, used, before.2, until, now);
         }
-        AnswerEffect { changed, change, share }
+        AnswerEffect { changed, change, lowered_to }
     }
 
-    /// Returns whether the share has just grown back to the whole limit.
-    pub fn share_recovered(&mut self, now: Timestamp) -> bool {
-        let before = self.share;
-        let recovered = self.share.recovered(now);
-        self.share_changed |= self.share != before;
-        recovered
+    /// Returns whether the adaptive limit has just grown back to the whole limit.
+    pub fn limit_recovered(&mut self, now: Timestamp) -> bool {
+        self.adaptive_limit.recovered(now)
     }
 
-    /// Returns the share if it changed since the last call.
-    pub fn take_changed_share(&mut self) -> Option<AdaptiveLimit> {
-        std::mem::take(&mut self.share_changed).then_some(self.share)
+    /// Returns the adaptive limit if it changed since the last call.
+    pub fn take_changed_limit(&mut self) -> Option<AdaptiveLimit> {
+        let before = std::mem::replace(&mut self.written_limit, self.adaptive_limit);
+        (before != self.adaptive_limit).then_some(self.adaptive_limit)
     }
 
     /// Returns the requests a second that the account may send at `now`.
     pub fn allowed(&mut self, now: Timestamp) -> f64 {
         self.budget.fill(now);
-        pace::allowed(self.requests_per_minute, &self.share, &self.budget, now)
+        pace::allowed(self.requests_per_minute, &self.adaptive_limit, &self.budget, now)
     }
 
     /// Sets the demand of the labels. Returns the stretch if it changed enough to report it.
@@ -353,7 +344,7 @@ impl RateLimiter {
         Some(self.stretch)
     }
 
-    /// Records the lateness of a poll as a share of its wait; `None`: the label had no planned wait.
+    /// Records the lateness of a poll as a fraction of its wait; `None`: the label had no planned wait.
     pub fn record_lateness(&mut self, lateness: Option<f64>) {
         if let Some(lateness) = lateness {
             self.lateness += (lateness.max(0.0) - self.lateness) / MEAN_OF;

@@ -135,15 +135,15 @@ fn a_429_stops_all_requests_and_a_second_one_lowers_the_adaptive_limit() {
         let allowed = limiter.acquire(RequestKind::Poll, at(now)).unwrap();
         assert!((1..80).all(|_| limiter.acquire(RequestKind::Poll, at(now)).is_ok()));
         (0..80).for_each(|_| limiter.end_request(at(now), at(now)));
-        let throttled = AccountSignal::Throttled { retry_after: Duration::from_secs(30) };
+        let throttled = AccountSignal::Throttled { wait: Duration::from_secs(30) };
         let seen = limiter.observe(Some(1), &throttled, allowed, at(now));
-        assert_eq!(seen.share, (now > 0).then_some(0.6000000000000001));
+        assert_eq!(seen.lowered_to, (now > 0).then_some(0.6000000000000001));
         for kind in [RequestKind::Poll, RequestKind::Other] {
             assert_eq!(limiter.acquire(kind, at(now + 29)).unwrap_err().free_at, Some(at(now + 30)));
         }
     }
-    assert!(limiter.take_changed_share().is_some());
-    assert_eq!(limiter.take_changed_share(), None);
+    assert!(limiter.take_changed_limit().is_some());
+    assert_eq!(limiter.take_changed_limit(), None);
     assert_eq!(looks(&mut limiter, at(200)), 61);
 }
 

@@ -85,10 +85,6 @@ impl Schedule {
         self.nanohertz as f64 / 1e9
     }
 
-    pub fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
     /// Number of labels that wait for their first poll or for a poll requested by hand.
     pub fn first_poll_count(&self) -> usize {
         self.queues.without_wait()
@@ -171,11 +167,6 @@ impl Schedule {
 
     pub fn entry(&self, place: Place) -> &Entry {
         &self.entries[place as usize]
-    }
-
-    /// The entry of a row.
-    pub fn find(&self, row: i64) -> Option<&Entry> {
-        self.place_of(row).map(|place| self.entry(place))
     }
 
     pub fn id(&self, place: Place) -> LabelId {

@@ -51,21 +51,11 @@ pub struct Queues {
     held: BTreeMap<u16, i64>,
     /// Number of labels polled so far.
     turn: u64,
-    len: usize,
 }
 
 impl Queues {
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     pub fn insert(&mut self, group: u16, pace: Pace, due_ms: i64, place: u32) {
-        let inserted = self.queues.entry((group, pace)).or_default().insert(Ticket::new(due_ms, place));
-        self.len += usize::from(inserted);
+        self.queues.entry((group, pace)).or_default().insert(Ticket::new(due_ms, place));
     }
 
     /// Removes a label that was inserted with these values.
@@ -150,7 +140,7 @@ impl Queues {
 
     fn take(&mut self, key: (u16, Pace), ticket: Ticket) {
         let Some(queue) = self.queues.get_mut(&key) else { return };
-        self.len -= usize::from(queue.remove(&ticket));
+        queue.remove(&ticket);
         if queue.is_empty() {
             self.queues.remove(&key);
         }

@@ -192,22 +192,25 @@ fn new_labels_go_before_voids_and_a_clock_set_back_delays_nothing() {
         fresh.next_walk(Some(WalkPurpose::NewLabels), Some(at(300)), INTERVAL, at(0)),
         Ok(WalkPurpose::Voids)
     );
-    let sought = DiscoveryProgress { voids_sought_at: Some(at(0)), ..fresh };
-    assert_eq!(sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(300)), INTERVAL, at(1)), Err(at(300)));
+    let searched = DiscoveryProgress { voids_searched_at: Some(at(0)), ..fresh };
     assert_eq!(
-        sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(7200)), Duration::from_secs(7200), at(3700)),
+        searched.next_walk(Some(WalkPurpose::NewLabels), Some(at(300)), INTERVAL, at(1)),
+        Err(at(300))
+    );
+    assert_eq!(
+        searched.next_walk(Some(WalkPurpose::NewLabels), Some(at(7200)), Duration::from_secs(7200), at(3700)),
         Err(at(7200))
     );
     assert_eq!(
-        sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(3900)), INTERVAL, at(3600)),
+        searched.next_walk(Some(WalkPurpose::NewLabels), Some(at(3900)), INTERVAL, at(3600)),
         Ok(WalkPurpose::Voids)
     );
     assert_eq!(
-        sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(0)), INTERVAL, at(-9000)),
+        searched.next_walk(Some(WalkPurpose::NewLabels), Some(at(0)), INTERVAL, at(-9000)),
         Ok(WalkPurpose::Voids)
     );
     assert_eq!(
-        sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(90_000)), INTERVAL, at(1)),
+        searched.next_walk(Some(WalkPurpose::NewLabels), Some(at(90_000)), INTERVAL, at(1)),
         Err(at(301))
     );
 }
@@ -225,9 +228,9 @@ fn walks_for_new_labels_and_voids_take_turns() {
         fresh.next_walk(Some(WalkPurpose::Voids), Some(at(0)), INTERVAL, at(1920)),
         Ok(WalkPurpose::NewLabels)
     );
-    let sought = DiscoveryProgress { voids_sought_at: Some(at(960)), ..fresh };
+    let searched = DiscoveryProgress { voids_searched_at: Some(at(960)), ..fresh };
     assert_eq!(
-        sought.next_walk(Some(WalkPurpose::NewLabels), Some(at(0)), INTERVAL, at(1920)),
+        searched.next_walk(Some(WalkPurpose::NewLabels), Some(at(0)), INTERVAL, at(1920)),
         Ok(WalkPurpose::NewLabels)
     );
 }

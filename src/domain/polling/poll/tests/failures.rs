@@ -8,7 +8,7 @@ fn a_shortage_of_this_machine_counts_for_no_label() {
     let mut life = Life::new();
     life.answer(r#"{"status_code":"IT","events":[]}"#, 0);
     let before = life.label.poll_state.clone();
-    let shortage = Reading::OurFault { detail: "no file descriptor is left".to_owned() };
+    let shortage = Reading::Shortage { detail: "no file descriptor is left".to_owned() };
     let plan = life.read(&shortage, at(3));
     let after = &plan.poll_state;
     assert_eq!(after.next_poll_at, Some(at(3) + SignedDuration::from_secs(5)));
@@ -16,7 +16,7 @@ fn a_shortage_of_this_machine_counts_for_no_label() {
         (after.failures, after.refusals, after.failing_since),
         (before.failures, before.refusals, before.failing_since)
     );
-    assert_eq!((shortage.signal(), plan.messages.len()), (AccountSignal::OurFault, 0));
+    assert_eq!((shortage.signal(), plan.messages.len()), (AccountSignal::Shortage, 0));
 }
 
 #[test]
@@ -74,5 +74,5 @@ fn an_answer_about_the_account_leaves_the_label_unchanged() {
         .collect();
     assert_eq!(waits, [1, 2, 4], "it goes behind the others");
     assert_eq!(life.label.poll_state.refusals, 0);
-    assert_eq!(throttled.signal(), AccountSignal::Throttled { retry_after: Duration::from_secs(60) });
+    assert_eq!(throttled.signal(), AccountSignal::Throttled { wait: Duration::from_secs(60) });
 }

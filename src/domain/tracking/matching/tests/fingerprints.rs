@@ -66,8 +66,8 @@ fn equal_content_has_equal_fingerprints() {
 
 #[test]
 fn fingerprints_are_packed_and_unpacked() {
-    let forms = [fingerprint("{}"), fingerprint(r#"{"a":1}"#)];
-    assert_eq!(Fingerprint::unpack(&Fingerprint::pack(&forms)).as_deref(), Some(&forms[..]));
+    let fingerprints = [fingerprint("{}"), fingerprint(r#"{"a":1}"#)];
+    assert_eq!(Fingerprint::unpack(&Fingerprint::pack(&fingerprints)).as_deref(), Some(&fingerprints[..]));
     assert_eq!(Fingerprint::unpack(&[]), Some(Vec::new()));
     assert_eq!(Fingerprint::unpack(&[0; 17]), None);
 }
