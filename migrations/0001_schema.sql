@@ -176,7 +176,7 @@ CREATE TABLE deliveries (
     subscriber      TEXT    NOT NULL,
     format          TEXT    NOT NULL CHECK (format IN ('shipstation', 'shipengine', 'standard')),
     lane            INTEGER,   -- the label key, or the negative subject key; null: a ping
-    place           INTEGER,   -- position in the lane: the seq, or the message key
+    position        INTEGER,   -- in the lane: the seq, or the message key
     state           TEXT    NOT NULL CHECK (state IN ('pending', 'delivered', 'dead')),
     attempts        INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     created_at      INTEGER NOT NULL,
@@ -190,14 +190,14 @@ CREATE TABLE deliveries (
     planned_at      INTEGER CHECK (planned_at IS NULL OR (state = 'pending' AND failures > 0)),
     retry_after_until INTEGER, -- end of this delivery's own Retry-After
     UNIQUE (message_key, subscriber),
-    CONSTRAINT only_deliveries_in_a_lane_have_a_place CHECK ((lane IS NULL) = (place IS NULL)),
+    CONSTRAINT only_deliveries_in_a_lane_have_a_position CHECK ((lane IS NULL) = (position IS NULL)),
     CONSTRAINT only_delivered_have_a_time             CHECK ((state = 'delivered') = (delivered_at IS NOT NULL)),
     CONSTRAINT only_pending_have_a_next_attempt       CHECK ((state = 'pending') = (next_attempt_at IS NOT NULL)),
     CONSTRAINT only_pending_have_a_reason             CHECK ((state = 'pending') = (reason IS NOT NULL))
 ) STRICT;
 
 -- Pending deliveries by lane. It covers the choice of heads of lanes, so that the rows of a backlog are not read.
-CREATE INDEX deliveries_pending ON deliveries (subscriber, lane, place, next_attempt_at, attempts, state) WHERE state = 'pending';
+CREATE INDEX deliveries_pending ON deliveries (subscriber, lane, position, next_attempt_at, attempts, state) WHERE state = 'pending';
 
 CREATE TABLE attempts (
     delivery_key   INTEGER NOT NULL REFERENCES deliveries (delivery_key) ON DELETE CASCADE,

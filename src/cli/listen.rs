@@ -90,13 +90,13 @@ fn report(
 /// Returns the type of a callback: `type` in the standard form, `resource_type` in the vendor's.
 fn kind(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Kind {
+    struct TypeFields {
         #[serde(rename = "type")]
         standard: Option<String>,
         resource_type: Option<String>,
     }
-    let kind: Kind = serde_json::from_slice(body).ok()?;
-    kind.standard.or(kind.resource_type)
+    let fields: TypeFields = serde_json::from_slice(body).ok()?;
+    fields.standard.or(fields.resource_type)
 }
 
 fn problem(callback: &ReceivedCallback) -> Option<String> {

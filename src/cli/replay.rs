@@ -112,11 +112,11 @@ async fn queue(
 ) -> Result<u64, Failure> {
     let again: Vec<Repeat> = (first..)
         .zip(chosen)
-        .map(|(place, stored)| Repeat {
+        .map(|(index, stored)| Repeat {
             message: stored.row,
             lane: stored.lane,
             before: stored.before,
-            at: later(now, wait(place, rate)),
+            at: later(now, wait(index, rate)),
         })
         .collect();
     if again.is_empty() {
@@ -125,10 +125,10 @@ async fn queue(
     Ok(store.queue_again(&subscriber.name, subscriber.format, &again, now).await?)
 }
 
-/// Returns the wait of the message at this place (0, 1 …). The messages of a label may all be sent when the first one is
-/// due. They have successive places, so the rate holds on average.
-fn wait(place: u64, rate: Option<u32>) -> SignedDuration {
-    let ms = rate.map_or(0, |rate| place.saturating_mul(1000) / u64::from(rate.max(1)));
+/// Returns the wait of the message at this index. The messages of a label may all be sent when the first one is
+/// due. They have successive indexes, so the rate holds on average.
+fn wait(index: u64, rate: Option<u32>) -> SignedDuration {
+    let ms = rate.map_or(0, |rate| index.saturating_mul(1000) / u64::from(rate.max(1)));
     SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
@@ -202,14 +202,14 @@ fn print_summary(summary: &ReplaySummary, what: &Replay, subscriber: &Subscriber
 }
 
 fn message_line(stored: &StoredMessage) -> String {
-    let place =
+    let of_label =
         stored.seq.zip(stored.label_id.as_deref()).map(|(seq, label)| format!(", seq {seq} of {label}"));
     format!(
         "{} {} {}{}",
         instant(stored.created_at),
         stored.message_id,
         stored.kind,
-        place.unwrap_or_default()
+        of_label.unwrap_or_default()
     )
 }
 

@@ -133,14 +133,14 @@ const DAY: i64 = 86_400;
 
 /// An instant as typed: RFC 3339, a day, or a duration ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum TimeArgument {
     At(Timestamp),
     Ago(SignedDuration),
     /// Start of the day this many days ago, UTC.
     Day(i64),
 }
 
-impl Moment {
+impl TimeArgument {
     /// Parses RFC 3339, a day or a duration.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Ok(at) = text.trim().parse() {
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn an_instant_is_a_timestamp_a_day_or_a_duration_ago() {
         let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
-        let moment = |text| Moment::parse(text).unwrap().before(now).to_string();
+        let moment = |text| TimeArgument::parse(text).unwrap().before(now).to_string();
         assert_eq!(moment("2h"), "2026-11-22T08:00:00Z");
         assert_eq!(moment("2026-11-01T00:00:00+01:00"), "2026-10-31T23:00:00Z");
         assert_eq!(moment("2d"), "2026-11-20T10:00:00Z");
@@ -195,9 +195,9 @@ mod tests {
             (moment("today"), moment("yesterday")),
             ("2026-11-22T00:00:00Z".into(), "2026-11-21T00:00:00Z".into())
         );
-        let refusal = Moment::parse("tomorrow").unwrap_err();
+        let refusal = TimeArgument::parse("tomorrow").unwrap_err();
         assert!(refusal.starts_with("not a time; examples: 2h"), "{refusal}");
-        assert!(Moment::parse("99999999d").unwrap_err().starts_with("it is longer than"));
+        assert!(TimeArgument::parse("99999999d").unwrap_err().starts_with("it is longer than"));
     }
 
     fn result_of(accounts: &[&str], wanted: Option<&str>) -> String {

@@ -179,7 +179,7 @@ impl AccountLabels {
         self.wanted[at / 64] >> (at % 64) & 1 == 1
     }
 
-    fn settle(&mut self, at: usize) {
+    fn clear_wanted(&mut self, at: usize) {
         self.wanted[at / 64] &= !(1 << (at % 64));
     }
 }
@@ -263,7 +263,7 @@ impl LabelSet {
         if run.records[at] != record {
             return Comparison::Changed;
         }
-        run.settle(at);
+        run.clear_wanted(at);
         Comparison::Same
     }
 
@@ -288,7 +288,7 @@ impl LabelSet {
         };
         let taken = run.records[at] == record_of(label, place);
         if taken {
-            run.settle(at);
+            run.clear_wanted(at);
         }
         taken
     }

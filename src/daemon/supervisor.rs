@@ -33,7 +33,7 @@ use crate::workers::heartbeat::{Heartbeat, Heartbeats};
 use crate::workers::janitor;
 use crate::workers::learned_rates::SharedRates;
 use crate::workers::poller::{PollPolicy, Poller};
-use crate::workers::registrar::{self, Wanted};
+use crate::workers::registrar::{self, CurrentSources};
 
 /// A worker that ended.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub struct Supervisor {
     /// Accesses of the accounts, shared by their workers.
     accesses: BTreeMap<AccountName, Arc<AccountAccess>>,
     others: Vec<RunningWorker>,
-    wanted: watch::Sender<Wanted>,
+    sources: watch::Sender<CurrentSources>,
     policy: watch::Sender<Arc<PollPolicy>>,
     audience: watch::Sender<Arc<Vec<Subscriber>>>,
     learned_rates: SharedRates,
@@ -108,7 +108,7 @@ impl Supervisor {
             couriers: BTreeMap::new(),
             accesses: BTreeMap::new(),
             others: Vec::new(),
-            wanted: watch::Sender::new(None),
+            sources: watch::Sender::new(None),
             policy: watch::Sender::new(policy(config)),
             audience: watch::Sender::new(audience(config)),
             jwks: watch::Sender::new(published(config)),
@@ -120,7 +120,7 @@ impl Supervisor {
 
     /// Passes the label sources of the configuration to the registrar, which reads and applies them.
     pub fn register(&mut self, sources: LabelSources) {
-        self.wanted.send_replace(Some(Arc::new(sources)));
+        self.sources.send_replace(Some(Arc::new(sources)));
     }
 
     /// Returns a receiver of the published key set.
@@ -134,10 +134,10 @@ impl Supervisor {
     }
 
     pub fn start_upkeep(&mut self, keep: &StoreConfig, notices: &Notices) {
-        let (store, wanted, notices) = (self.store.clone(), self.wanted.subscribe(), notices.clone());
+        let (store, sources, notices) = (self.store.clone(), self.sources.subscribe(), notices.clone());
         let none = Heartbeat::default();
         let registrar = self.start_worker("the registrar", &none, Duration::ZERO, |stop| {
-            registrar::run(store, wanted, notices, stop)
+            registrar::run(store, sources, notices, stop)
         });
         let (store, keep, audience) = (self.store.clone(), keep.clone(), self.audience.subscribe());
         let learned_rates = self.learned_rates.clone();

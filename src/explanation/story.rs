@@ -14,7 +14,7 @@ use crate::domain::delivery::next_attempt::{NextAttempt, WaitReason};
 use crate::domain::time::{later, serialize_instant_or_null};
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
-use crate::store::views::waiting::Place;
+use crate::store::views::waiting::LanePosition;
 use crate::store::{Store, StoreError};
 
 use super::next::Subscribers;
@@ -79,16 +79,16 @@ pub async fn story(
         outlook.reasons.iter().map(|why| words::reason(*why, &record.delivery, now)).collect();
     let mut behind = None;
     if outlook.reasons.contains(&WaitReason::Behind)
-        && let Some(head) = record.place.head
+        && let Some(head) = record.lane_position.head
         && let Some(head) = store.deliveries_named(&[head], None).await?.pop()
     {
         let head = Record::of(store, configured, head, now).await?;
-        reasons.push(words::head(&head.delivery, record.place.before, &head.outlook(now), now));
+        reasons.push(words::head(&head.delivery, record.lane_position.before, &head.outlook(now), now));
         behind = Some(Behind {
             delivery_id: head.delivery.delivery_id,
             message_id: head.delivery.message_id,
             seq: head.delivery.seq,
-            before: record.place.before,
+            before: record.lane_position.before,
         });
     }
     let next = Next {
@@ -97,7 +97,7 @@ pub async fn story(
         reasons,
         behind,
     };
-    let queued_again_at = record.place.queued_again_at;
+    let queued_again_at = record.lane_position.queued_again_at;
     let log = attempt_stories(&record.delivery, record.log, queued_again_at);
     Ok(Story { delivery: record.delivery, queued_again_at, next, log })
 }
@@ -121,7 +121,7 @@ pub async fn held_back(
 struct Record {
     delivery: DeliveryView,
     log: Vec<AttemptView>,
-    place: Place,
+    lane_position: LanePosition,
     subscribers: Subscribers,
 }
 
@@ -134,8 +134,8 @@ impl Record {
     ) -> Result<Self, StoreError> {
         let subscribers = Subscribers::of(store, configured, [&delivery], now).await?;
         let log = store.attempts_of(delivery.row).await?;
-        let place = store.place_of(delivery.row).await?;
-        Ok(Self { delivery, log, place, subscribers })
+        let lane_position = store.lane_position(delivery.row).await?;
+        Ok(Self { delivery, log, lane_position, subscribers })
     }
 
     fn outlook(&self, now: Timestamp) -> NextAttempt {

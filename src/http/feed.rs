@@ -37,45 +37,50 @@ struct FeedQuery {
 
 /// A wrong parameter.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Refusal {
+struct ParameterError {
     error: Cow<'static, str>,
     parameter: String,
 }
 
-fn refusal(parameter: &str, error: impl Into<Cow<'static, str>>) -> Refusal {
-    Refusal { error: error.into(), parameter: parameter.to_owned() }
+fn parameter_error(parameter: &str, error: impl Into<Cow<'static, str>>) -> ParameterError {
+    ParameterError { error: error.into(), parameter: parameter.to_owned() }
 }
 
 impl FeedQuery {
-    fn read(parameters: Vec<(String, String)>) -> Result<Self, Refusal> {
+    fn read(parameters: Vec<(String, String)>) -> Result<Self, ParameterError> {
         let (mut after, mut limit, mut subscriber) = (None, None, None);
         for (name, value) in parameters {
-            let place = match name.as_str() {
+            let value_of = match name.as_str() {
                 "after" => &mut after,
                 "limit" => &mut limit,
                 "subscriber" => &mut subscriber,
-                _ => return Err(refusal(&name, "unknown parameter; valid are: after, limit, subscriber")),
+                _ => {
+                    return Err(parameter_error(
+                        &name,
+                        "unknown parameter; valid are: after, limit, subscriber",
+                    ));
+                }
             };
-            if place.replace(value).is_some() {
-                return Err(refusal(&name, format!("{name} is given twice")));
+            if value_of.replace(value).is_some() {
+                return Err(parameter_error(&name, format!("{name} is given twice")));
             }
         }
         let after = match after.as_deref() {
             None | Some("") => Cursor::default(),
             Some(text) => Cursor::parse(text).ok_or_else(|| {
-                refusal("after", "after is not a valid cursor: use `next` of an earlier answer")
+                parameter_error("after", "after is not a valid cursor: use `next` of an earlier answer")
             })?,
         };
         let limit = match limit.as_deref() {
             None => DEFAULT_LIMIT,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-                .ok_or_else(|| refusal("limit", format!("limit is not a number from 1 to {MAX_LIMIT}")))?,
+            Some(text) => {
+                text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
+                    parameter_error("limit", format!("limit is not a number from 1 to {MAX_LIMIT}"))
+                })?
+            }
         };
         if subscriber.as_deref() == Some("") {
-            return Err(refusal("subscriber", "subscriber is empty"));
+            return Err(parameter_error("subscriber", "subscriber is empty"));
         }
         Ok(Self { after, limit, subscriber })
     }
@@ -102,11 +107,11 @@ async fn page(sources: &Sources, wanted: FeedQuery) -> Result<Response, StoreErr
         && !store.knows_subscriber(name).await?
     {
         let error = "no subscriber has this name";
-        return Ok(refusal_response(StatusCode::NOT_FOUND, &refusal("subscriber", error)));
+        return Ok(refusal_response(StatusCode::NOT_FOUND, &parameter_error("subscriber", error)));
     }
     if !store.issued(&wanted.after).await? {
         let error = "after is not a cursor of this database, which may have been restored from a copy: start again without after";
-        return Ok(refusal_response(StatusCode::BAD_REQUEST, &refusal("after", error)));
+        return Ok(refusal_response(StatusCode::BAD_REQUEST, &parameter_error("after", error)));
     }
     let messages = store.feed(&wanted.after, wanted.limit, wanted.subscriber.as_deref()).await?;
     let next = messages.last().map_or(wanted.after, |last| last.cursor.clone());
@@ -114,7 +119,7 @@ async fn page(sources: &Sources, wanted: FeedQuery) -> Result<Response, StoreErr
     Ok(json(StatusCode::OK, serde_json::to_string(&page).expect("messages are plain values")))
 }
 
-fn refusal_response(status: StatusCode, refusal: &Refusal) -> Response {
+fn refusal_response(status: StatusCode, refusal: &ParameterError) -> Response {
     json(status, serde_json::to_string(refusal).expect("a refusal is plain text"))
 }
 

@@ -1,6 +1,6 @@
 //! Limit on the work of pages, so that any number of requests leaves time for polls and deliveries.
 //!
-//! At most [`PLACES`] pages are computed at a time. After a page its permit rests for [`REST`] times as long as the
+//! At most [`PAGES_AT_ONCE`] pages are computed at a time. After a page its permit rests for [`REST`] times as long as the
 //! page took. So all pages together use at most a fifth of a core per permit. A page without a permit within
 //! [`TIMEOUT`] gets a 503 with `Retry-After`. A permit is held until the answer is written to the connection, so few
 //! answers are in memory.
@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::clock::{self, Stopwatch};
 
 /// Number of pages computed at a time.
-pub(super) const PLACES: u32 = 2;
+pub(super) const PAGES_AT_ONCE: u32 = 2;
 const REST: u32 = 4;
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Value of `Retry-After` in seconds.
@@ -30,7 +30,7 @@ const BURST: Duration = Duration::from_millis(100);
 /// The permits of pages.
 #[derive(Debug)]
 pub(super) struct Gate {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// The end of the rest of each free permit.
     rested: Mutex<Vec<Duration>>,
     watch: Stopwatch,
@@ -39,8 +39,8 @@ pub(super) struct Gate {
 impl Default for Gate {
     fn default() -> Self {
         Self {
-            places: Arc::new(Semaphore::new(PLACES as usize)),
-            rested: Mutex::new(vec![Duration::ZERO; PLACES as usize]),
+            permits: Arc::new(Semaphore::new(PAGES_AT_ONCE as usize)),
+            rested: Mutex::new(vec![Duration::ZERO; PAGES_AT_ONCE as usize]),
             watch: Stopwatch::start(),
         }
     }
@@ -52,7 +52,7 @@ pub(super) struct PagePermit {
     gate: Arc<Gate>,
     /// End of its rest.
     rested: Mutex<Duration>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for PagePermit {
@@ -66,14 +66,14 @@ impl Gate {
     /// Waits for a permit; `None` after a timeout.
     async fn enter(self: Arc<Self>) -> Option<PagePermit> {
         let entered = async {
-            let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+            let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
             let rested = {
                 let mut all = self.rested.lock().unwrap_or_else(PoisonError::into_inner);
-                let first = (0..all.len()).min_by_key(|place| all[*place])?;
+                let first = (0..all.len()).min_by_key(|index| all[*index])?;
                 all.swap_remove(first)
             };
             // From here on dropping releases it, also if this future is cancelled.
-            let permit = PagePermit { gate: Arc::clone(&self), rested: Mutex::new(rested), _place: place };
+            let permit = PagePermit { gate: Arc::clone(&self), rested: Mutex::new(rested), _permit: permit };
             clock::sleep(rested.saturating_sub(self.watch.elapsed())).await;
             Some(permit)
         };
@@ -130,17 +130,17 @@ mod tests {
     async fn a_page_without_a_permit_gets_503_and_permits_are_released() {
         let gate = Arc::new(Gate::default());
         let mut taken = Vec::new();
-        for _ in 0..PLACES {
+        for _ in 0..PAGES_AT_ONCE {
             taken.push(Arc::clone(&gate).enter().await.unwrap());
         }
         assert!(Arc::clone(&gate).enter().await.is_none());
         *taken[0].rested.lock().unwrap() = gate.watch.elapsed() + Duration::from_millis(50);
         taken.clear();
-        for _ in 0..PLACES {
+        for _ in 0..PAGES_AT_ONCE {
             taken.push(Arc::clone(&gate).enter().await.unwrap());
         }
         assert!(gate.rested.lock().unwrap().is_empty());
         drop(taken);
-        assert_eq!(gate.rested.lock().unwrap().len(), PLACES as usize);
+        assert_eq!(gate.rested.lock().unwrap().len(), PAGES_AT_ONCE as usize);
     }
 }

@@ -7,8 +7,8 @@ use fastrand::Rng;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
-use super::places::Place;
 use super::scan::{Form, Scan};
+use super::towns::Town;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Carrier {
@@ -68,8 +68,8 @@ impl Carrier {
     }
 
     /// `occurred_at` and `carrier_occurred_at` of a scan that happened at `at`.
-    pub(super) fn times(self, at: Timestamp, scan: Scan, place: &Place, form: Form) -> (String, String) {
-        let local = naive(at, place.utc_offset);
+    pub(super) fn times(self, at: Timestamp, scan: Scan, town: &Town, form: Form) -> (String, String) {
+        let local = naive(at, town.utc_offset);
         match self {
             Self::Ups if scan == Scan::Label => (at.to_string(), local),
             Self::Ups => (at.to_string(), format!("{local}Z")),
@@ -91,8 +91,8 @@ impl Carrier {
     }
 
     /// `estimated_delivery_date` for the day of `at` at the destination.
-    pub(super) fn estimate(self, at: Timestamp, place: &Place, moving: bool) -> String {
-        let day = Offset::constant(place.utc_offset).to_datetime(at).date();
+    pub(super) fn estimate(self, at: Timestamp, town: &Town, moving: bool) -> String {
+        let day = Offset::constant(town.utc_offset).to_datetime(at).date();
         match self {
             Self::Ups if !moving => format!("{day}T00:00:00"),
             Self::Ups => format!("{day}T23:00:00Z"),

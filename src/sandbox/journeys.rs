@@ -49,7 +49,7 @@ impl JourneyKind {
     }
 }
 
-/// One of the three places of a parcel's route.
+/// One of the three towns of a parcel's route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     Origin,

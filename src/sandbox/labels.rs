@@ -121,8 +121,8 @@ pub(super) fn list(
     if !query.filters.is_empty() {
         labels.retain(|label| matches(label, tracking_of(&label.id).as_ref(), &query.filters));
     }
-    let place = |label: &LabelEntry| if query.by_change { label.modified_at() } else { label.created_at };
-    labels.sort_by(|a, b| (place(a), &a.id).cmp(&(place(b), &b.id)));
+    let time = |label: &LabelEntry| if query.by_change { label.modified_at() } else { label.created_at };
+    labels.sort_by(|a, b| (time(a), &a.id).cmp(&(time(b), &b.id)));
     if query.descending {
         labels.reverse();
     }

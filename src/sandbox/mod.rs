@@ -20,7 +20,6 @@ mod labels;
 pub mod ledger;
 mod limit;
 mod parcel;
-mod places;
 mod receiver;
 mod recorded;
 mod replay;
@@ -30,6 +29,7 @@ mod script;
 mod server;
 mod state;
 mod timeline;
+mod towns;
 mod vocabulary;
 mod wire;
 

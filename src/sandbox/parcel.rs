@@ -16,8 +16,8 @@ use crate::domain::tracking::StatusCode;
 
 use super::carriers::Carrier;
 use super::journeys::{JourneyKind, ScriptLine, Stop};
-use super::places::{PLACES, Place};
 use super::scan::Form;
+use super::towns::{TOWNS, Town};
 
 /// A parcel, its route and its pace.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub struct Parcel {
     carrier: Carrier,
     registered_at: Timestamp,
     tracking_number: String,
-    route: [&'static Place; 3],
+    route: [&'static Town; 3],
     /// How much longer it takes than its script, in per mille.
     pace: u64,
     /// Sets the seconds of its scans.
@@ -51,7 +51,7 @@ impl Parcel {
         registered_at: Timestamp,
     ) -> Self {
         let mut rng = rng(label, !seed);
-        let mut indices: Vec<usize> = (0..PLACES.len()).collect();
+        let mut indices: Vec<usize> = (0..TOWNS.len()).collect();
         rng.shuffle(&mut indices);
         Self {
             journey,
@@ -59,7 +59,7 @@ impl Parcel {
             registered_at: Timestamp::from_second(registered_at.as_second())
                 .expect("whole seconds are in range"),
             tracking_number: carrier.draw_tracking_number(&mut rng),
-            route: [&PLACES[indices[0]], &PLACES[indices[1]], &PLACES[indices[2]]],
+            route: [&TOWNS[indices[0]], &TOWNS[indices[1]], &TOWNS[indices[2]]],
             pace: rng.u64(800..=1250),
             salt: rng.u32(..),
         }
@@ -117,7 +117,7 @@ impl Parcel {
         lines
     }
 
-    fn place(&self, line: &ScriptLine) -> &'static Place {
+    fn town(&self, line: &ScriptLine) -> &'static Town {
         match line.stop {
             Stop::Origin => self.route[0],
             Stop::Middle => self.route[1],

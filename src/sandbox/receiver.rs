@@ -198,7 +198,7 @@ async fn receive(
     let callback = ReceivedCallback::read(parts, body, &shared.secrets, shared.clock.now(), now);
     let (number, answer) = arrive(&shared, &callback);
     delay(&answer, &shared.closing).await;
-    settle(&shared, number, callback, answer.status.as_u16());
+    record_answer(&shared, number, callback, answer.status.as_u16());
     answer.into_response()
 }
 
@@ -222,7 +222,7 @@ fn arrive(shared: &ReceiverShared, callback: &ReceivedCallback) -> (u64, Answer)
 }
 
 /// Records the answer when it is sent. If the sender has disconnected before, the callback does not count as accepted.
-fn settle(shared: &ReceiverShared, number: u64, mut callback: ReceivedCallback, status: u16) {
+fn record_answer(shared: &ReceiverShared, number: u64, mut callback: ReceivedCallback, status: u16) {
     let mut state = shared.lock();
     state.accepted.record_answer(&callback, status);
     callback.answered = Some(status);

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::clock;
 
-/// Polls and settlements between two checkpoints. With fewer, hot pages would be written too often.
+/// Polls and ended attempts between two checkpoints. With fewer, hot pages would be written too often.
 const ROWS_BETWEEN: u64 = 1_000;
 /// Idle time after which a checkpoint is made.
 const IDLE_TIME: Duration = Duration::from_secs(60);

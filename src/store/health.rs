@@ -321,7 +321,7 @@ pub(super) async fn write_change(
     episode_at: Timestamp,
 ) -> Result<Vec<NewDelivery>, sqlx::Error> {
     let Some(attempt) = ended.first() else { return Ok(Vec::new()) };
-    let now = attempt.settled_at;
+    let now = attempt.ended_at;
     let name = &attempt.subscriber.name;
     reschedule(tx, name, now, |key, schedule| {
         let tried = ended.iter().any(|attempt| attempt.key == key);

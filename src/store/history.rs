@@ -99,10 +99,10 @@ pub(super) async fn write_events(
     let mut steps = Vec::new();
     for record in records {
         let new = record.plan.events.added.iter().enumerate();
-        added.extend(new.map(|(place, event)| EventWrite {
+        added.extend(new.map(|(index, event)| EventWrite {
             record,
             event,
-            position: record.known_events + place + 1,
+            position: record.known_events + index + 1,
         }));
         for change in &record.plan.events.updated {
             updated.push((record, &change.record));

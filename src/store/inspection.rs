@@ -20,40 +20,48 @@ const LARGE: [(&str, &str); 6] = [
     ("attempts", "delivery_key"),
 ];
 
-/// A place in the check.
+/// A position in the check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct InspectionPosition {
     table: usize,
     /// The last key that was read of a large table.
     key: i64,
 }
 
 impl Store {
-    /// Does one step of the check: reads about `rows` rows after `place`. Returns the next place; `None` at the end.
-    pub async fn inspect(&self, place: Place, rows: u32) -> Result<Option<Place>, StoreError> {
-        self.inspect_next(place, rows).await.map_err(|error| error.of(self.path()))
+    /// Does one step of the check: reads about `rows` rows after `position`. Returns the next position; `None` at the end.
+    pub async fn inspect(
+        &self,
+        position: InspectionPosition,
+        rows: u32,
+    ) -> Result<Option<InspectionPosition>, StoreError> {
+        self.inspect_next(position, rows).await.map_err(|error| error.of(self.path()))
     }
 
-    async fn inspect_next(&self, place: Place, rows: u32) -> Result<Option<Place>, StoreError> {
-        let next = Some(Place { table: place.table + 1, key: 0 });
-        let Some((table, key)) = LARGE.get(place.table) else {
-            return self.inspect_small(place.table - LARGE.len()).await.map(|more| next.filter(|_| more));
+    async fn inspect_next(
+        &self,
+        position: InspectionPosition,
+        rows: u32,
+    ) -> Result<Option<InspectionPosition>, StoreError> {
+        let next = Some(InspectionPosition { table: position.table + 1, key: 0 });
+        let Some((table, key)) = LARGE.get(position.table) else {
+            return self.inspect_small(position.table - LARGE.len()).await.map(|more| next.filter(|_| more));
         };
         let mut connection = self.readers.acquire().await?;
         let last = format!(
             "SELECT max(k) FROM (SELECT {key} AS k FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT ?)"
         );
         let last: Option<i64> = sqlx::query_scalar(AssertSqlSafe(last))
-            .bind(place.key)
+            .bind(position.key)
             .bind(rows)
             .fetch_one(&mut *connection)
             .await?;
         let Some(last) = last else { return Ok(next) };
         let all = format!("SELECT * FROM {table} WHERE {key} > ? AND {key} <= ?");
-        let all = sqlx::query(AssertSqlSafe(all)).bind(place.key).bind(last);
+        let all = sqlx::query(AssertSqlSafe(all)).bind(position.key).bind(last);
         let mut all = all.persistent(false).fetch(&mut *connection);
         while all.try_next().await?.is_some() {}
-        Ok(Some(Place { key: last, ..place }))
+        Ok(Some(InspectionPosition { key: last, ..position }))
     }
 
     /// Checks the small table of this number. Returns whether there is one.

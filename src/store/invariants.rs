@@ -161,7 +161,7 @@ impl Store {
             violations,
             "SELECT m.message_id, d.subscriber FROM deliveries d JOIN messages m USING (message_key)
              WHERE d.lane IS NOT coalesce(m.label_key, -m.subject_key)
-                OR d.place IS NOT CASE WHEN d.lane IS NOT NULL THEN coalesce(m.seq, m.message_key) END",
+                OR d.position IS NOT CASE WHEN d.lane IS NOT NULL THEN coalesce(m.seq, m.message_key) END",
             |delivery| format!(
                 "the delivery of {} to {} is in another lane than its message",
                 delivery.message_id, delivery.subscriber
@@ -188,15 +188,15 @@ impl Store {
         each!(
             self,
             violations,
-            "SELECT m.message_id, m.label_id, d.subscriber, d.place
+            "SELECT m.message_id, m.label_id, d.subscriber, d.position
              FROM deliveries d JOIN messages m USING (message_key)
              WHERE d.state <> 'pending' AND EXISTS (SELECT 1 FROM deliveries earlier
                 WHERE earlier.subscriber = d.subscriber AND earlier.lane = d.lane
-                  AND earlier.place < d.place AND earlier.state = 'pending' AND earlier.queued_again_at IS NULL)",
+                  AND earlier.position < d.position AND earlier.state = 'pending' AND earlier.queued_again_at IS NULL)",
             |delivery| format!(
-                "{} (place {} of {}) to {} was settled before an earlier one",
+                "{} (position {} of {}) to {} ended before an earlier one",
                 delivery.message_id,
-                delivery.place.unwrap_or_default(),
+                delivery.position.unwrap_or_default(),
                 delivery.label_id.as_deref().unwrap_or("no label"),
                 delivery.subscriber
             )
@@ -204,7 +204,7 @@ impl Store {
         Ok(())
     }
 
-    /// Checks the numbers of attempts. Attempts of settled deliveries are pruned after a while; those of pending
+    /// Checks the numbers of attempts. Attempts of ended deliveries are pruned after a while; those of pending
     /// deliveries are kept, except from before a replay.
     async fn check_attempts(&self, violations: &mut Vec<String>) -> Result<(), StoreError> {
         each!(

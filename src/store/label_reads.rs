@@ -26,10 +26,10 @@ struct Request {
 }
 
 pub(super) const READ: Bulk = Bulk {
-    before: "WITH requests (place, label_key, history) AS (",
+    before: "WITH requests (number, label_key, history) AS (",
     columns: 3,
     after: concat!(
-        ") SELECT requests.place, l.*, CASE WHEN requests.history THEN ",
+        ") SELECT requests.number, l.*, CASE WHEN requests.history THEN ",
         history_of!("l.label_key"),
         " END AS events FROM requests CROSS JOIN labels l ON l.label_key = requests.label_key"
     ),
@@ -61,14 +61,14 @@ impl LabelReader {
                 .map(|request| ((request.row, request.history), Some(request.reply)))
                 .unzip();
             let labels: Vec<_> = (0_i64..).zip(labels).collect();
-            let read = READ.rows(&mut self.connection, &labels, |(place, (row, history)), values| {
-                values.push(*place).push(*row).push(*history);
+            let read = READ.rows(&mut self.connection, &labels, |(index, (row, history)), values| {
+                values.push(*index).push(*row).push(*history);
             });
             match read.await {
                 Ok(rows) => {
                     for row in rows {
-                        let place = usize::try_from(row.get::<i64, _>(0)).unwrap_or(usize::MAX);
-                        if let Some(reply) = replies.get_mut(place).and_then(Option::take) {
+                        let index = usize::try_from(row.get::<i64, _>(0)).unwrap_or(usize::MAX);
+                        if let Some(reply) = replies.get_mut(index).and_then(Option::take) {
                             // The caller may have been dropped.
                             let _ = reply.send(Ok(Some(row)));
                         }

@@ -22,7 +22,7 @@ const INSERT_MESSAGES: Bulk = insert!(
 );
 
 const INSERT_DELIVERIES: Bulk = insert!(
-    "deliveries (delivery_key, message_key, subscriber, format, lane, place, state, created_at,
+    "deliveries (delivery_key, message_key, subscriber, format, lane, position, state, created_at,
      next_attempt_at, reason)",
     10
 );
@@ -43,7 +43,7 @@ impl MessageRow<'_> {
         self.label.map(|(key, _)| key).or(self.subject.map(|subject| -subject))
     }
 
-    fn place(&self) -> i64 {
+    fn position(&self) -> i64 {
         self.message.seq.unwrap_or(self.key)
     }
 
@@ -135,7 +135,7 @@ async fn insert_messages(
                 message: Arc::clone(content),
                 format: planned.format,
                 lane: row.lane(),
-                place: row.place(),
+                position: row.position(),
                 attempts: 0,
                 schedule: DeliverySchedule::first(row.message.created_at),
             };
@@ -151,7 +151,7 @@ async fn insert_messages(
                 .push(subscriber.as_str().to_owned())
                 .push(delivery.format.as_str())
                 .push(delivery.lane)
-                .push(delivery.lane.map(|_| delivery.place))
+                .push(delivery.lane.map(|_| delivery.position))
                 .push("pending")
                 .push(ms(next.at))
                 .push(ms(next.at))

@@ -1,6 +1,6 @@
 //! The database: one SQLite file, one writer, a pool of readers. Only this module uses `sqlx`.
 //!
-//! Every write goes through the [`writer`], which groups polls and settlements into one transaction. Readers use
+//! Every write goes through the [`writer`], which groups polls and ended attempts into one transaction. Readers use
 //! snapshots through a small pool and are short. Instants are integers in milliseconds, passed in by the caller.
 
 pub mod accounts;

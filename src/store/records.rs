@@ -33,7 +33,7 @@ pub struct EndedAttempt {
     pub jitter: f64,
     /// All subscribers. A change of this subscriber's health makes messages for the subscribers that select them.
     pub audience: Arc<Vec<Subscriber>>,
-    pub settled_at: Timestamp,
+    pub ended_at: Timestamp,
     /// Whether no caller waits: it may be written together with later jobs.
     pub can_wait: bool,
 }

@@ -66,8 +66,8 @@ pub(super) async fn register(
     let stored: HashMap<i64, StoredRegistration> = stored.into_iter().collect();
     let (mut inserts, mut updates, mut restarted) = (Vec::new(), Vec::new(), Vec::new());
     let mut result = RegisterResult::default();
-    for (place, label) in (0_i64..).zip(labels) {
-        let stored = stored.get(&place);
+    for (index, label) in (0_i64..).zip(labels) {
+        let stored = stored.get(&index);
         let record = stored.map(|stored| &stored.record);
         let (after, restarts) = match registration::register(record, &label.registration, change) {
             RegistrationWrite::Nothing => continue,
@@ -189,12 +189,12 @@ macro_rules! columns {
 }
 
 pub(super) const READ_BY_ID: Bulk = Bulk {
-    before: "WITH wanted (place, account, label_id) AS (",
+    before: "WITH wanted (number, account, label_id) AS (",
     columns: 3,
     after: concat!(
         ") SELECT ",
         columns!(),
-        ", place FROM wanted CROSS JOIN labels l ON l.label_id = wanted.label_id AND l.account = wanted.account"
+        ", number FROM wanted CROSS JOIN labels l ON l.label_id = wanted.label_id AND l.account = wanted.account"
     ),
 };
 
@@ -214,10 +214,10 @@ pub(super) async fn read_by_id(
     labels: &[(&AccountName, &LabelId)],
 ) -> Result<Vec<(i64, StoredRegistration)>, sqlx::Error> {
     let labels: Vec<_> = (0_i64..).zip(labels).collect();
-    let rows = READ_BY_ID.rows(tx, &labels, |(place, (account, id)), values| {
-        values.push(*place).push(account.as_str().to_owned()).push(id.as_str().to_owned());
+    let rows = READ_BY_ID.rows(tx, &labels, |(index, (account, id)), values| {
+        values.push(*index).push(account.as_str().to_owned()).push(id.as_str().to_owned());
     });
-    rows.await?.iter().map(|row| Ok((row.try_get("place")?, stored_registration(row)?))).collect()
+    rows.await?.iter().map(|row| Ok((row.try_get("number")?, stored_registration(row)?))).collect()
 }
 
 /// Reads the registrations of labels.

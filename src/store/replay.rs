@@ -1,7 +1,7 @@
 //! Replay: stored messages become pending again, with their id and body unchanged.
 //!
 //! **Order.** A lane is sent by `seq`, also with repeated messages: they are sent before all newer waiting messages of
-//! their label. An attempt in flight ends and is settled first; the courier sends nothing else of its lane meanwhile.
+//! their label. An attempt in flight ends and is recorded first; the courier sends nothing else of its lane meanwhile.
 //! So the messages sent at any one time have ascending `seq`, but a receiver that has later messages gets earlier ones
 //! again. They have their old `webhook-id` and `trackpost-seq`, so it can recognise them.
 //!
@@ -143,7 +143,7 @@ impl Store {
         Ok(stored.await?)
     }
 
-    /// Makes one delivery due at `now`; a settled one is queued again. Returns 0 if it has changed meanwhile.
+    /// Makes one delivery due at `now`; a delivered or dead one is queued again. Returns 0 if it has changed meanwhile.
     pub async fn retry(&self, delivery: i64, now: Timestamp) -> Result<u64, StoreError> {
         let found = select_stored!(
             "FROM deliveries d JOIN messages m USING (message_key) WHERE d.delivery_key = ?",
@@ -199,8 +199,8 @@ impl Store {
                     };
                     let missing = of(&[StateBefore::Never]);
                     let mut queued = INSERT_MISSING_DELIVERIES.execute(tx, &missing, bind).await?;
-                    let settled = of(&[StateBefore::Delivered, StateBefore::Dead]);
-                    queued += QUEUE_SETTLED.execute(tx, &settled, bind).await?;
+                    let ended = of(&[StateBefore::Delivered, StateBefore::Dead]);
+                    queued += QUEUE_ENDED.execute(tx, &ended, bind).await?;
                     queued += RESTART_PENDING.execute(tx, &of(&[StateBefore::Pending]), bind).await?;
                     Ok(queued)
                 })
@@ -239,7 +239,7 @@ macro_rules! repeat {
 }
 
 const INSERT_MISSING_DELIVERIES: Bulk = repeat!(
-    "INSERT INTO deliveries (message_key, subscriber, format, lane, place, state, created_at, queued_again_at,
+    "INSERT INTO deliveries (message_key, subscriber, format, lane, position, state, created_at, queued_again_at,
                              next_attempt_at, reason)
      SELECT m.message_key, new.subscriber, new.format, coalesce(m.label_key, -m.subject_key),
             iif(m.label_key IS NOT NULL, m.seq, iif(m.subject_key IS NOT NULL, m.message_key, NULL)),
@@ -248,7 +248,7 @@ const INSERT_MISSING_DELIVERIES: Bulk = repeat!(
      WHERE true ON CONFLICT (message_key, subscriber) DO NOTHING"
 );
 
-const QUEUE_SETTLED: Bulk =
+const QUEUE_ENDED: Bulk =
     repeat!(update "state = 'pending', delivered_at = NULL, queued_again_at = new.now, ");
 
 const RESTART_PENDING: Bulk = repeat!(update "");

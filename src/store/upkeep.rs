@@ -9,7 +9,7 @@ use crate::domain::messages::subscriber::SubscriberName;
 /// Limits of retention.
 #[derive(Clone, Copy, Debug)]
 pub struct RetentionLimits {
-    /// Attempts of settled deliveries that started before this are deleted.
+    /// Attempts of delivered and dead deliveries that started before this are deleted.
     pub attempts_since: Timestamp,
     /// Labels and messages that finished before this are deleted.
     pub finished_since: Timestamp,
@@ -152,7 +152,7 @@ async fn prune_labels(
     Ok(())
 }
 
-/// Deletes messages without a label after their last delivery was settled long enough ago.
+/// Deletes messages without a label after their last delivery ended long enough ago.
 async fn prune_messages(
     tx: &mut SqliteConnection,
     keep: RetentionLimits,

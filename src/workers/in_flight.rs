@@ -36,16 +36,16 @@ impl<N, D: Send + 'static> InFlight<N, D> {
     /// Waits until a task has ended; `None` at once if none is in flight. Cancel safe.
     pub async fn ended(&mut self) -> Option<Result<D, StoreError>> {
         let ended = self.tasks.join_next().await?;
-        Some(self.settle(ended))
+        Some(self.finish(ended))
     }
 
     /// Returns a task that has ended already.
     pub fn ended_by_now(&mut self) -> Option<Result<D, StoreError>> {
         let ended = self.tasks.try_join_next()?;
-        Some(self.settle(ended))
+        Some(self.finish(ended))
     }
 
-    fn settle(&mut self, ended: Result<(i64, Result<D, StoreError>), JoinError>) -> Result<D, StoreError> {
+    fn finish(&mut self, ended: Result<(i64, Result<D, StoreError>), JoinError>) -> Result<D, StoreError> {
         let (row, done) = ended.map_err(|error| StoreError::Panicked(error.to_string()))?;
         self.notes.remove(&row);
         done

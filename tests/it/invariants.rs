@@ -31,7 +31,7 @@ const BREAKAGES: [(&str, &str); 15] = [
     ("UPDATE message_hours SET message_key = 2", "is not found by the hour"),
     (
         "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, reason = NULL WHERE delivery_key = (SELECT max(delivery_key) FROM deliveries WHERE state = 'pending')",
-        "settled before an earlier one",
+        "ended before an earlier one",
     ),
     (
         "UPDATE deliveries SET attempts = attempts + 1 WHERE state = 'pending' AND attempts > 0",

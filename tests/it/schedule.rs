@@ -167,18 +167,18 @@ async fn every_attempt_is_recorded() {
         probe: false,
         jitter: 0.0,
         audience: Default::default(),
-        settled_at: now,
+        ended_at: now,
         can_wait: false,
     };
     // As if it had been in flight more than once: all attempts are recorded, and the accepted one stays accepted.
-    harness.store().settle(ended(Outcome::Reset)).await.unwrap();
-    harness.store().settle(ended(Outcome::Accepted { status: 200 })).await.unwrap();
+    harness.store().record_attempt(ended(Outcome::Reset)).await.unwrap();
+    harness.store().record_attempt(ended(Outcome::Accepted { status: 200 })).await.unwrap();
     assert_eq!(harness.count("SELECT count(*) FROM attempts").await, 2);
     assert_eq!(harness.count("SELECT count(*) FROM deliveries WHERE attempts = 2").await, 1);
     assert_eq!(harness.count(PENDING).await, 1);
     // A record that can wait is written even without others.
     let last = EndedAttempt { can_wait: true, ..ended(Outcome::Accepted { status: 201 }) };
-    harness.store().settle(last).await.unwrap();
+    harness.store().record_attempt(last).await.unwrap();
     assert_eq!(harness.count("SELECT count(*) FROM attempts").await, 3);
     assert_eq!(harness.count(PENDING).await, 1);
 }

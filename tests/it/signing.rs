@@ -25,12 +25,12 @@ const KEY_ID_B: &str = "kbto-XVCnm0TgsmJFZJd28dlZln6gXUWun6ucKVfAIQ";
 const HMAC_SECRET: &str = "It's a Secret to Everybody";
 
 /// A daemon with HTTP, RSA keys in files, and subscribers that use all kinds of signatures.
-struct Place {
+struct Setup {
     site: Site,
     http: SocketAddr,
 }
 
-impl Place {
+impl Setup {
     async fn new() -> Self {
         let site = Site::new(SandboxOptions::default()).await;
         site.write("a.pem", A);
@@ -120,26 +120,26 @@ fn vendor_signature(jwks: &str, callback: &ReceivedCallback) -> String {
 
 #[tokio::test]
 async fn every_attempt_has_a_new_signature_in_every_format() {
-    let place = Place::new().await;
-    place.configure("rsa_key = { file = \"a.pem\" }");
-    place.site.sandbox.script("se-1", Answer::json(200, in_transit()));
+    let setup = Setup::new().await;
+    setup.configure("rsa_key = { file = \"a.pem\" }");
+    setup.site.sandbox.script("se-1", Answer::json(200, in_transit()));
     let refused = Mutex::new(BTreeSet::new());
-    place.site.receiver.answer_by(move |callback| {
+    setup.site.receiver.answer_by(move |callback| {
         // The first attempt of each subscriber fails.
         let first = refused.lock().unwrap().insert(callback.path.clone());
         first.then(|| Answer::status(500))
     });
-    let daemon = place.run().await;
-    place.site.received(|counts| counts.accepted >= 5).await;
-    let (head, jwks) = place.get("/jwks").await;
-    let (ok, printed, _) = place.site.try_command(&["jwks"]).await;
+    let daemon = setup.run().await;
+    setup.site.received(|counts| counts.accepted >= 5).await;
+    let (head, jwks) = setup.get("/jwks").await;
+    let (ok, printed, _) = setup.site.try_command(&["jwks"]).await;
     daemon.stop().await;
 
     assert!(head.starts_with("http/1.1 200") && head.contains("content-type: application/json"), "{head}");
     assert!(head.contains("cache-control: public, max-age=300"), "{head}");
     assert!(ok && printed.trim_end() == jwks, "the command prints the served key set");
     assert!(!jwks.contains("\"d\"") && !jwks.contains("\"p\""), "no private key: {jwks}");
-    let callbacks = place.site.receiver.callbacks();
+    let callbacks = setup.site.receiver.callbacks();
     for path in ["/orders", "/shop", "/old"] {
         let of: Vec<&ReceivedCallback> = callbacks.iter().filter(|callback| callback.path == path).collect();
         let id = of[0].message_id.clone();
@@ -156,77 +156,77 @@ async fn every_attempt_has_a_new_signature_in_every_format() {
     assert!(callbacks.iter().all(|callback| vendor_signature(&jwks, callback) == KEY_ID_A));
 
     // `trackpost verify` checks the callback of the daemon.
-    place.site.write("jwks.json", &jwks);
+    setup.site.write("jwks.json", &jwks);
     let callback = &callbacks[0];
-    place.site.write("body.json", std::str::from_utf8(&callback.body).unwrap());
+    setup.site.write("body.json", std::str::from_utf8(&callback.body).unwrap());
     let lines: Vec<String> =
         callback.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
-    let (body, jwks) = (place.site.folder().join("body.json"), place.site.folder().join("jwks.json"));
+    let (body, jwks) = (setup.site.folder().join("body.json"), setup.site.folder().join("jwks.json"));
     let mut arguments = vec!["verify", "--secret", SECRET, "--jwks", jwks.to_str().unwrap()];
     arguments.extend(["--hmac-secret", HMAC_SECRET]);
     arguments.extend(lines.iter().flat_map(|line| ["-H", line.as_str()]));
     arguments.push(body.to_str().unwrap());
-    let (ok, output, error) = place.site.try_command(&arguments).await;
+    let (ok, output, error) = setup.site.try_command(&arguments).await;
     assert!(ok, "{output}{error}");
     for step in ["✓ match", "✓ RSA match", "✓ HMAC header"] {
         assert!(output.contains(step), "{step} is missing in:\n{output}");
     }
-    place.site.inspect();
+    setup.site.inspect();
 }
 
 #[tokio::test]
 async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
-    let place = Place::new().await;
-    place.configure("rsa_key = { file = \"a.pem\" }");
-    let daemon = place.run().await;
-    assert_eq!(place.key_ids().await, [KEY_ID_A]);
-    let first = place.ping().await;
+    let setup = Setup::new().await;
+    setup.configure("rsa_key = { file = \"a.pem\" }");
+    let daemon = setup.run().await;
+    assert_eq!(setup.key_ids().await, [KEY_ID_A]);
+    let first = setup.ping().await;
 
-    place.reload(&daemon, "rsa_keys = [{ file = \"a.pem\" }, { file = \"b.pem\" }]", 1).await;
-    assert_eq!(place.key_ids().await, [KEY_ID_A, KEY_ID_B]);
-    let old = place.ping().await;
-    let (_, cached) = place.get("/jwks").await;
+    setup.reload(&daemon, "rsa_keys = [{ file = \"a.pem\" }, { file = \"b.pem\" }]", 1).await;
+    assert_eq!(setup.key_ids().await, [KEY_ID_A, KEY_ID_B]);
+    let old = setup.ping().await;
+    let (_, cached) = setup.get("/jwks").await;
 
-    place.reload(&daemon, "rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]", 2).await;
-    let new = place.ping().await;
+    setup.reload(&daemon, "rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]", 2).await;
+    let new = setup.ping().await;
     let by = [&first, &old, &new].map(|callback| vendor_signature(&cached, callback));
     assert_eq!(by, [KEY_ID_A, KEY_ID_A, KEY_ID_B], "key sets fetched before the change still verify");
 
     // The replay has its old id and a signature of the current key.
     let id = first.message_id.clone().unwrap();
-    let (ok, output, error) = place.site.try_command(&["deliveries", "retry", &id]).await;
+    let (ok, output, error) = setup.site.try_command(&["deliveries", "retry", &id]).await;
     assert!(ok, "{output}{error}");
     let again = || {
-        let mut callbacks = place.site.receiver.callbacks().into_iter();
+        let mut callbacks = setup.site.receiver.callbacks().into_iter();
         callbacks.rfind(|callback| callback.message_id.as_ref() == Some(&id) && callback.attempt == Some(2))
     };
     until(|| again().is_some()).await.unwrap();
     assert_eq!(vendor_signature(&cached, &again().unwrap()), KEY_ID_B);
 
     // An unreadable key changes nothing.
-    place.configure("rsa_key = { file = \"gone.pem\" }");
+    setup.configure("rsa_key = { file = \"gone.pem\" }");
     daemon.signal("HUP");
     daemon.logged("reload rejected", 1).await;
-    assert_eq!(place.key_ids().await, [KEY_ID_B, KEY_ID_A]);
+    assert_eq!(setup.key_ids().await, [KEY_ID_B, KEY_ID_A]);
     assert!(!daemon.log().contains("PRIVATE KEY"));
     daemon.stop().await;
-    place.site.inspect();
+    setup.site.inspect();
 }
 
 #[tokio::test]
 async fn check_prints_the_rsa_keys_and_the_key_set_url() {
-    let place = Place::new().await;
-    place.configure("rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]");
-    let (ok, output, error) = place.site.try_command(&["check"]).await;
+    let setup = Setup::new().await;
+    setup.configure("rsa_keys = [{ file = \"b.pem\" }, { file = \"a.pem\" }]");
+    let (ok, output, error) = setup.site.try_command(&["check"]).await;
     assert!(ok, "{output}{error}");
-    let url = format!("http://{}/jwks", place.http);
+    let url = format!("http://{}/jwks", setup.http);
     assert!(
         output.contains(&format!(
             "RSA signatures: key {KEY_ID_B} (also published: {KEY_ID_A}); published at {url}"
         )),
         "{output}"
     );
-    let (_, json, _) = place.site.try_command(&["check", "--json"]).await;
+    let (_, json, _) = setup.site.try_command(&["check", "--json"]).await;
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["signing"], serde_json::json!({ "key_ids": [KEY_ID_B, KEY_ID_A], "jwks": url }));
     assert_eq!(report["subscribers"][0]["hmac_header"], "X-Hub-Signature-256");

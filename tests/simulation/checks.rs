@@ -13,7 +13,7 @@ use trackpost::domain::polling::label_record::LabelRecord;
 use trackpost::sandbox::ledger::{self, DeliveryRow, EventRow, Follows, Rows, ViolationKind};
 
 use super::daemon::Daemon;
-use super::database::{Settled, Settling, State};
+use super::database::{AttemptResult, RecordingAttempt, State};
 use super::limits::Limits;
 use super::settings::NAMES;
 use super::world::World;
@@ -133,26 +133,28 @@ impl Checks {
     }
 
     /// An attempt was recorded.
-    pub fn settled(&mut self, settling: &Settling, settled: &Settled, now: Timestamp) {
-        let name = &settling.subscriber.name;
-        let attempt = &settling.attempt;
+    pub fn attempt_recorded(&mut self, recording: &RecordingAttempt, result: &AttemptResult, now: Timestamp) {
+        let name = &recording.subscriber.name;
+        let attempt = &recording.attempt;
         if let (Some(wait), Some(429 | 503)) = (attempt.retry_after, attempt.outcome.status()) {
             let until = now + SignedDuration::try_from(wait).unwrap() - SignedDuration::from_secs(60);
             let held = self.held.entry(name.clone()).or_insert(until);
             *held = until.max(*held);
         }
-        let failed = self.first_failure.entry(settling.key).or_insert((now, 0));
-        if settled.next == AfterAttempt::Dead {
-            if settled.health.state != HealthState::Ok {
-                self.wrong.get_or_insert(format!("{} is dead while {name} fails", settling.key));
+        let failed = self.first_failure.entry(recording.key).or_insert((now, 0));
+        if result.next == AfterAttempt::Dead {
+            if result.health.state != HealthState::Ok {
+                self.wrong.get_or_insert(format!("{} is dead while {name} fails", recording.key));
             }
-            if failed.1 < settling.subscriber.retry.len() {
-                self.wrong
-                    .get_or_insert(format!("{} to {name} is dead after {} failures", settling.key, failed.1));
+            if failed.1 < recording.subscriber.retry.len() {
+                self.wrong.get_or_insert(format!(
+                    "{} to {name} is dead after {} failures",
+                    recording.key, failed.1
+                ));
             }
             if self.last_success.get(name).is_none_or(|at| *at < failed.0) {
                 self.wrong
-                    .get_or_insert(format!("{} to {name} is dead, but no other was accepted", settling.key));
+                    .get_or_insert(format!("{} to {name} is dead, but no other was accepted", recording.key));
             }
             self.absent.extend(NAMES.iter().filter(|known| **known == name.as_str()));
         }
@@ -177,14 +179,14 @@ impl World {
             self.checks.wrong(format!("{} attempts to {name} at once", in_flight.len() + 1));
         }
         if self.db.deliveries[&delivery.key].state != State::Pending {
-            self.checks.wrong(format!("{id} to {name} is attempted after it was settled"));
+            self.checks.wrong(format!("{id} to {name} is attempted after it ended"));
         }
         let earlier = self.db.deliveries.values().any(|other| {
             let known = &other.pending;
             other.subscriber == *name
                 && other.state == State::Pending
                 && known.lane == delivery.lane
-                && known.place < delivery.place
+                && known.position < delivery.position
         });
         if earlier {
             self.checks.wrong(format!("{id} to {name} overtakes another of its lane"));
@@ -241,8 +243,8 @@ impl World {
 
     /// Compares the ledgers and the database.
     pub fn final_audit(&self) -> Result<(), String> {
-        let settled = self.db.deliveries.values().filter(|delivery| delivery.state == State::Delivered);
-        let deliveries = settled.map(|delivery| DeliveryRow {
+        let delivered = self.db.deliveries.values().filter(|delivery| delivery.state == State::Delivered);
+        let deliveries = delivered.map(|delivery| DeliveryRow {
             subscriber: delivery.subscriber.to_string(),
             message_id: delivery.pending.message.message_id.clone(),
         });
@@ -322,8 +324,8 @@ impl World {
         row > registered && removed || self.checks.polled_since_calm(row)
     }
 
-    /// Describes the unsettled deliveries.
-    pub fn unsettled(&self) -> String {
+    /// Describes the unfinished deliveries.
+    pub fn unfinished(&self) -> String {
         let pending = NAMES.map(|name| {
             let name = SubscriberName::new(name);
             (name.to_string(), self.db.pending(&name), self.db.healths.get(&name).map(|health| health.state))

@@ -17,7 +17,7 @@ use trackpost::domain::polling::quota::{Quota, ended_by};
 use trackpost::domain::polling::rate_limiter::{
     AllowedRequest, Denied, EndedRequests, RateLimiter, RequestKind,
 };
-use trackpost::domain::polling::schedule::{Entry, Place, Schedule};
+use trackpost::domain::polling::schedule::{Entry, EntryIndex, Schedule};
 use trackpost::domain::retry_after::LONGEST_RETRY_AFTER;
 use trackpost::domain::time::{later, signed};
 use trackpost::domain::tracking::reading::Reading;
@@ -26,14 +26,14 @@ use trackpost::store::polls::{PollRecord, UnchangedPoll};
 use trackpost::store::usage::KEPT_SECONDS;
 use trackpost::workers::poller::batch::UnwrittenPolls;
 
-use super::database::Settling;
+use super::database::RecordingAttempt;
 use super::discovering::Discoverer;
 use super::script::Moment;
 use super::world::{Crash, World};
 
 /// A poll in flight.
 pub struct Poll {
-    pub place: Place,
+    pub index: EntryIndex,
     pub entry: Entry,
     pub unwritten: Option<UnchangedPoll>,
     pub allowed: AllowedRequest,
@@ -66,8 +66,8 @@ pub enum Job {
         adaptive_limit: Option<AdaptiveLimit>,
         clock: ClockRecord,
     },
-    Settle {
-        settling: Box<Settling>,
+    Attempt {
+        recording: Box<RecordingAttempt>,
         id: u64,
     },
     Account(Box<AccountRecord>),
@@ -289,9 +289,9 @@ impl Daemon {
         ends.chain(attempts).chain(couriers).chain(rest).min().unwrap_or(Timestamp::MAX)
     }
 
-    /// The number of the label of a place.
-    pub fn number(&self, world: &World, place: Place) -> usize {
-        let id: LabelId = self.schedule.id(place);
+    /// The number of the label of a index.
+    pub fn number(&self, world: &World, index: EntryIndex) -> usize {
+        let id: LabelId = self.schedule.id(index);
         world.api.ids.iter().position(|known| *known == id).expect("only known labels are registered")
     }
 }

@@ -73,7 +73,7 @@ pub struct Database {
 
 /// An attempt to record.
 #[derive(Debug)]
-pub struct Settling {
+pub struct RecordingAttempt {
     pub subscriber: Arc<Subscriber>,
     pub key: i64,
     pub attempt: Attempt,
@@ -84,7 +84,7 @@ pub struct Settling {
 
 /// A recorded attempt.
 #[derive(Debug)]
-pub struct Settled {
+pub struct AttemptResult {
     pub next: AfterAttempt,
     pub change: Option<HealthChange>,
     pub pending: Option<(u32, DeliverySchedule)>,
@@ -227,12 +227,12 @@ impl Database {
             }
             let lane = match (&message.subject, label) {
                 (Some(subject), _) => {
-                    let place = self.subjects.iter().position(|known| known == subject);
-                    let place = place.unwrap_or_else(|| {
+                    let index = self.subjects.iter().position(|known| known == subject);
+                    let index = index.unwrap_or_else(|| {
                         self.subjects.push(subject.clone());
                         self.subjects.len() - 1
                     });
-                    -1 - place as i64
+                    -1 - index as i64
                 }
                 (None, Some((row, _))) => *row,
                 (None, None) => continue,
@@ -249,14 +249,14 @@ impl Database {
         }
         let mut new = Vec::new();
         for planned in deliveries {
-            let (content, lane, place, at) = &written[planned.message];
+            let (content, lane, position, at) = &written[planned.message];
             let key = self.deliveries.len() as i64 + 1;
             let pending = PendingDelivery {
                 key,
                 message: Arc::clone(content),
                 format: planned.format,
                 lane: Some(*lane),
-                place: *place,
+                position: *position,
                 attempts: 0,
                 schedule: DeliverySchedule::first(*at),
             };
@@ -268,28 +268,32 @@ impl Database {
     }
 
     /// Decides and writes the result of an attempt.
-    pub fn settle(&mut self, settling: &Settling, audience: &[Subscriber]) -> (Settled, Vec<New>) {
-        let name = &settling.subscriber.name;
+    pub fn record_attempt(
+        &mut self,
+        recording: &RecordingAttempt,
+        audience: &[Subscriber],
+    ) -> (AttemptResult, Vec<New>) {
+        let name = &recording.subscriber.name;
         let mut health = self.healths.get(name).cloned().unwrap_or_default();
         if health.url_digest.is_none() {
-            health.set_url(&settling.subscriber.url_digest(), settling.at);
+            health.set_url(&recording.subscriber.url_digest(), recording.at);
         }
-        let delivery = &self.deliveries[&settling.key];
+        let delivery = &self.deliveries[&recording.key];
         let was_pending = delivery.state == State::Pending;
         let finished = FinishedAttempt {
-            delivery: settling.key,
+            delivery: recording.key,
             progress: delivery.pending.schedule.progress,
-            attempt: &settling.attempt,
-            probe: settling.probe,
-            schedule: &settling.subscriber.retry,
-            max_in_flight: settling.subscriber.max_in_flight,
-            jitter: settling.jitter,
+            attempt: &recording.attempt,
+            probe: recording.probe,
+            schedule: &recording.subscriber.retry,
+            max_in_flight: recording.subscriber.max_in_flight,
+            jitter: recording.jitter,
         };
         let episode_at = health.episode_at;
-        let (decision, change) = health.record(&finished, settling.at);
+        let (decision, change) = health.record(&finished, recording.at);
         let mut pending = None;
         let mut new = Vec::new();
-        let row = self.deliveries.get_mut(&settling.key).expect("deliveries are not pruned");
+        let row = self.deliveries.get_mut(&recording.key).expect("deliveries are not pruned");
         row.pending.attempts += 1;
         if was_pending {
             row.pending.schedule.progress = decision.progress;
@@ -304,23 +308,23 @@ impl Database {
             }
         }
         if let Some(change) = change {
-            let episode_at = episode_at.or(health.episode_at).unwrap_or(settling.at);
-            new = self.follow(settling, change, &health, episode_at, audience);
+            let episode_at = episode_at.or(health.episode_at).unwrap_or(recording.at);
+            new = self.follow(recording, change, &health, episode_at, audience);
         }
         self.healths.insert(name.clone(), health.clone());
-        (Settled { next: decision.next, change, pending, health }, new)
+        (AttemptResult { next: decision.next, change, pending, health }, new)
     }
 
     fn follow(
         &mut self,
-        settling: &Settling,
+        recording: &RecordingAttempt,
         change: HealthChange,
         health: &Health,
         episode_at: Timestamp,
         audience: &[Subscriber],
     ) -> Vec<New> {
-        let (name, now) = (&settling.subscriber.name, settling.at);
-        self.reschedule(name, |key, schedule| key != settling.key && schedule.hasten(change.cause(), now));
+        let (name, now) = (&recording.subscriber.name, recording.at);
+        self.reschedule(name, |key, schedule| key != recording.key && schedule.hasten(change.cause(), now));
         let messages = Vec::from_iter(change.message(name, health, episode_at, now));
         let deliveries = fan_out::of_system(&messages, None, audience);
         self.write_messages(&messages, &deliveries, None)
@@ -362,7 +366,7 @@ impl Database {
     /// The first deliveries of a lane, and whether there may be more.
     pub fn read_lane(&self, name: &SubscriberName, lane: i64) -> (Vec<PendingDelivery>, bool) {
         let mut all: Vec<_> = self.of(name).filter(|delivery| delivery.lane == Some(lane)).cloned().collect();
-        all.sort_by_key(|delivery| delivery.place);
+        all.sort_by_key(|delivery| delivery.position);
         all.truncate(PER_LANE);
         let more = all.len() == PER_LANE;
         (all, more)
@@ -376,7 +380,7 @@ impl Database {
         let mut heads: BTreeMap<i64, &PendingDelivery> = BTreeMap::new();
         for delivery in self.of(name) {
             let head = heads.entry(delivery.lane.unwrap_or_default()).or_insert(delivery);
-            if delivery.place < head.place {
+            if delivery.position < head.position {
                 *head = delivery;
             }
         }

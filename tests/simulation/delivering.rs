@@ -12,7 +12,7 @@ use trackpost::domain::time::later;
 use trackpost::workers::heartbeat::IDLE_INTERVAL;
 
 use super::daemon::{Courier, Daemon, InFlight, Job};
-use super::database::{Settled, Settling};
+use super::database::{AttemptResult, RecordingAttempt};
 use super::script::Moment;
 use super::world::{Arrival, Crash, World};
 
@@ -170,7 +170,7 @@ impl Daemon {
         let attempt = self.attempts.get_mut(&id).expect("it is in flight");
         let Some((reply, _)) = attempt.reply.take() else { return Ok(()) };
         attempt.ended = true;
-        let settling = Settling {
+        let recording = RecordingAttempt {
             subscriber: Arc::clone(&attempt.subscriber),
             key: attempt.delivery.key,
             attempt: Attempt {
@@ -185,21 +185,21 @@ impl Daemon {
             jitter: world.jitter(),
             at: world.wall(),
         };
-        self.write(world, Job::Settle { settling: Box::new(settling), id });
+        self.write(world, Job::Attempt { recording: Box::new(recording), id });
         Ok(())
     }
 
     /// Applies a recorded attempt.
-    pub fn settled(&mut self, world: &World, id: u64, settled: Settled) {
+    pub fn attempt_recorded(&mut self, world: &World, id: u64, result: AttemptResult) {
         let Some(attempt) = self.attempts.remove(&id) else { return };
         let delivery = &attempt.delivery;
         if let Some(courier) = self.couriers.get_mut(&attempt.subscriber.name) {
             courier.take_in();
             if let Some(lane) = delivery.lane {
-                courier.outbox.finish((lane, delivery.place, delivery.key), settled.pending);
+                courier.outbox.finish((lane, delivery.position, delivery.key), result.pending);
             }
-            courier.health = Some(settled.health);
-            courier.stale |= settled.change.is_some();
+            courier.health = Some(result.health);
+            courier.stale |= result.change.is_some();
             courier.wake = world.now;
         }
         self.follow_subscribers(world);

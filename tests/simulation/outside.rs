@@ -251,8 +251,8 @@ impl List {
         let Some(events) = answer["events"].as_array_mut() else { return body };
         let all = std::mem::take(events);
         let count = all.len();
-        for (place, mut event) in all.into_iter().enumerate() {
-            let number = count - 1 - place;
+        for (index, mut event) in all.into_iter().enumerate() {
+            let number = count - 1 - index;
             if let Some(revision) = revised.get(&number) {
                 // Each text extends the last one, because a place that contradicts the last one is another event.
                 event["company_name"] = format!("Hub{}", " 1".repeat(*revision)).into();
@@ -263,8 +263,8 @@ impl List {
                     *value = "".into();
                 }
             }
-            let kept = newest.is_none_or(|newest| place < newest);
-            if kept && !*empty && (place == 0 || !without.contains(&place)) {
+            let kept = newest.is_none_or(|newest| index < newest);
+            if kept && !*empty && (index == 0 || !without.contains(&index)) {
                 events.push(event);
             }
         }

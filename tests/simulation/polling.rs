@@ -85,7 +85,7 @@ impl Daemon {
             } else {
                 self.schedule.pop(now)
             };
-            let Some(place) = next else {
+            let Some(index) = next else {
                 if self.polls.is_empty() {
                     self.limiter.catching_up = false;
                 }
@@ -94,17 +94,17 @@ impl Daemon {
             let allowed = match self.acquire(world, RequestKind::Poll)? {
                 Ok(allowed) => allowed,
                 Err(free_at) => {
-                    self.schedule.end(place);
+                    self.schedule.end(index);
                     return Ok(free_at);
                 }
             };
-            let entry = *self.schedule.entry(place);
+            let entry = *self.schedule.entry(index);
             world.count_passed_over(entry.row);
             let id = world.next_id();
             let unwritten = self.batch.withdraw(entry.row);
-            let label = self.number(world, place);
+            let label = self.number(world, index);
             let last = entry.plain_digest();
-            self.polls.insert(id, Poll { place, entry, unwritten, allowed, reply: None });
+            self.polls.insert(id, Poll { index, entry, unwritten, allowed, reply: None });
             world.send(id, Arrival::Poll { label, last });
             world.reached(Moment::PollSent)?;
         }
@@ -175,13 +175,13 @@ impl Daemon {
 
     fn end_unchanged(&mut self, world: &mut World, id: u64, next: UnchangedPlan) {
         let now = world.wall();
-        let Poll { place, entry, .. } = self.polls.remove(&id).expect("it is in flight");
+        let Poll { index, entry, .. } = self.polls.remove(&id).expect("it is in flight");
         self.batch.touch(now);
-        if self.schedule.entry(place).version != entry.version {
-            self.schedule.end(place);
+        if self.schedule.entry(index).version != entry.version {
+            self.schedule.end(index);
             return;
         }
-        self.schedule.end_unchanged(place, next.next_poll_at, next.wait_ms, next.pace, now);
+        self.schedule.end_unchanged(index, next.next_poll_at, next.wait_ms, next.pace, now);
         world.checks.polled(entry.row, world.now, Some(next.wait_ms.into()));
         self.batch.add_unchanged(&entry, None, next, None, now);
     }
@@ -189,7 +189,7 @@ impl Daemon {
     pub fn superseded(&mut self, world: &World, id: u64) {
         let poll = self.polls.remove(&id).expect("it is in flight");
         self.batch.touch(world.wall());
-        self.schedule.end(poll.place);
+        self.schedule.end(poll.index);
         self.wake = world.now;
     }
 }

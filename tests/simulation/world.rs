@@ -60,7 +60,7 @@ pub struct World {
     pub story: Option<Vec<String>>,
 }
 
-/// Longest time that a run may need to settle: `Retry-After` of the account, then of a subscriber, then its backlog.
+/// Longest time that a run may need to finish: `Retry-After` of the account, then of a subscriber, then its backlog.
 const SETTLES_WITHIN: SignedDuration = SignedDuration::from_hours(24 * 5);
 
 impl World {
@@ -119,9 +119,9 @@ impl World {
         let months =
             SignedDuration::from_hours(if self.account.requests_per_month > 0 { 24 * 62 } else { 0 });
         let end = self.now + SETTLES_WITHIN + months;
-        while !self.is_settled() {
+        while !self.is_finished() {
             if self.now > end {
-                return Err(format!("not settled by {end}: {}", self.unsettled()));
+                return Err(format!("not finished by {end}: {}", self.unfinished()));
             }
             self.run_until((self.now + SignedDuration::from_mins(10)).min(self.next()))?;
             self.now = self.now.max(self.next().min(self.now + SignedDuration::from_mins(10)));
@@ -163,8 +163,8 @@ impl World {
             self.start_at = None;
             self.daemon = Some(Daemon::start(self)?);
         }
-        while let Some(place) = self.on_the_way.iter().position(|(at, ..)| *at <= self.now) {
-            let (_, id, arrival) = self.on_the_way.remove(place);
+        while let Some(index) = self.on_the_way.iter().position(|(at, ..)| *at <= self.now) {
+            let (_, id, arrival) = self.on_the_way.remove(index);
             self.arrive(id, arrival);
         }
         let Some(mut daemon) = self.daemon.take() else { return Ok(()) };
@@ -250,7 +250,7 @@ impl World {
             return Err(Crash { down, jump: 0 });
         }
         self.reached(Moment::BeforeCommit)?;
-        let (mut new, mut settled, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut new, mut results, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
         for job in jobs {
             match job {
                 Job::Flush { unchanged, ended, adaptive_limit, clock } => {
@@ -270,11 +270,11 @@ impl World {
                     }
                     recorded.push((done, label, id));
                 }
-                Job::Settle { settling, id } => {
-                    let (result, deliveries) = self.db.settle(&settling, &self.policy.subscribers);
+                Job::Attempt { recording, id } => {
+                    let (result, deliveries) = self.db.record_attempt(&recording, &self.policy.subscribers);
                     new.extend(deliveries);
-                    self.checks.settled(&settling, &result, self.now);
-                    settled.push((id, result));
+                    self.checks.attempt_recorded(&recording, &result, self.now);
+                    results.push((id, result));
                 }
                 Job::Account(record) => new.extend(self.db.write_account(&record)),
             }
@@ -297,17 +297,17 @@ impl World {
                 let state = &label.poll_state;
                 format!("recorded {}: next {:?}, {:?}", label.key.id, state.next_poll_at, state.reason)
             });
-            daemon.schedule.end(poll.place);
+            daemon.schedule.end(poll.index);
             daemon.put(self, &label, self.wall());
             daemon.wake = self.now;
         }
-        for (id, settled) in settled {
-            daemon.settled(self, id, settled);
+        for (id, result) in results {
+            daemon.attempt_recorded(self, id, result);
         }
         Ok(())
     }
 
-    fn is_settled(&self) -> bool {
+    fn is_finished(&self) -> bool {
         let idle = self.daemon.as_ref().is_some_and(|daemon| {
             let listing = daemon.discoverer.as_ref().is_some_and(|discoverer| discoverer.listing.is_some());
             daemon.polls.is_empty() && daemon.attempts.is_empty() && daemon.jobs.is_empty() && !listing

@@ -4,7 +4,7 @@ use clap::{Args as Section, Subcommand};
 
 use super::Listing;
 use super::examples as e;
-use crate::cli::resolve::Moment;
+use crate::cli::resolve::TimeArgument;
 
 #[derive(Debug, Subcommand)]
 pub enum Accounts {
@@ -140,8 +140,8 @@ pub struct DeliveryList {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
     /// Only deliveries created at or after this time: RFC 3339, a day (2026-11-27, yesterday; UTC), or an age (2h, 2d).
-    #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
-    pub since: Option<Moment>,
+    #[arg(long, value_name = "WHEN", value_parser = TimeArgument::parse)]
+    pub since: Option<TimeArgument>,
     /// Keeps running and prints each delivery that is new or has changed; Ctrl-C ends it.
     #[arg(long)]
     pub watch: bool,
@@ -155,11 +155,11 @@ pub struct Replay {
     #[arg(long, value_name = "NAME")]
     pub subscriber: String,
     /// Only messages created at or after this time: RFC 3339, a day (2026-11-27, yesterday; UTC), or an age (2h, 2d).
-    #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
-    pub since: Option<Moment>,
+    #[arg(long, value_name = "WHEN", value_parser = TimeArgument::parse)]
+    pub since: Option<TimeArgument>,
     /// Only messages created before this time, in the same formats as --since.
-    #[arg(long, value_name = "WHEN", value_parser = Moment::parse)]
-    pub until: Option<Moment>,
+    #[arg(long, value_name = "WHEN", value_parser = TimeArgument::parse)]
+    pub until: Option<TimeArgument>,
     /// Only messages of this label.
     #[arg(long, value_name = "ID")]
     pub label: Option<String>,

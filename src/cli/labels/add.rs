@@ -180,13 +180,13 @@ async fn enter(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<RowReport>, F
     let mut of_account: BTreeMap<AccountName, Vec<&str>> = BTreeMap::new();
     // The same label again is one label; the later row counts.
     let mut wanted: Vec<Registration> = Vec::new();
-    let mut places: HashMap<&LabelKey, usize> = HashMap::new();
+    let mut indexes: HashMap<&LabelKey, usize> = HashMap::new();
     for registration in rows.iter().filter_map(|row| row.registration.as_ref().ok()) {
         of_account.entry(registration.key.account.clone()).or_default().push(registration.key.id.as_str());
-        match places.entry(&registration.key) {
-            Entry::Occupied(place) => wanted[*place.get()] = registration.clone(),
-            Entry::Vacant(place) => {
-                place.insert(wanted.len());
+        match indexes.entry(&registration.key) {
+            Entry::Occupied(index) => wanted[*index.get()] = registration.clone(),
+            Entry::Vacant(index) => {
+                index.insert(wanted.len());
                 wanted.push(registration.clone());
             }
         }

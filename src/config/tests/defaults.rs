@@ -72,7 +72,7 @@ fn the_defaults_are_the_balanced_table() {
 
 #[test]
 fn accounts_and_subscribers_have_the_documented_defaults() {
-    let config = Place::new(&sound()).loaded().config;
+    let config = Setup::new(&sound()).loaded().config;
     let seconds = Duration::from_secs;
     let account = &config.accounts[&AccountName::new("main")];
     assert_eq!(account.base_url, "https://api.shipstation.com");
@@ -99,18 +99,18 @@ fn accounts_and_subscribers_have_the_documented_defaults() {
 
 #[test]
 fn the_shipped_examples_are_valid_and_show_the_defaults() {
-    let place = Place::new(&uncommented())
+    let setup = Setup::new(&uncommented())
         .file("credentials/shipstation-api-key", "k3y\n")
         .file("credentials/orders-secret", &format!("{WHSEC}\n"))
         .file("labels.d/a.txt", "se-1\n")
         .file("credentials/rsa-key", RSA_KEY)
         .env("ORDERS_TOKEN", "t0ken")
         .env("ORDERS_HMAC", "hm4c");
-    let directory = place.path("credentials").display().to_string();
-    let place = place.env("CREDENTIALS_DIRECTORY", &directory);
-    let loaded = place.loaded();
+    let directory = setup.path("credentials").display().to_string();
+    let setup = setup.env("CREDENTIALS_DIRECTORY", &directory);
+    let loaded = setup.loaded();
     assert_eq!((loaded.label_faults, loaded.warnings), (vec![], vec![]));
-    let (reading, found) = place.labels();
+    let (reading, found) = setup.labels();
     assert!(reading.left_out.is_empty() && reading.faults.is_empty() && reading.warnings.is_empty());
     let labels: Vec<_> = found.iter().map(|label| (label.key.id.as_str(), label.source)).collect();
     assert_eq!(
@@ -124,7 +124,7 @@ fn the_shipped_examples_are_valid_and_show_the_defaults() {
     assert_eq!(headers[0].0, "X-Api-Token");
     assert_eq!(headers[0].1.expose(), "t0ken");
     assert_eq!(shown.rsa_keys.len(), 1);
-    let bare = Place::new(
+    let bare = Setup::new(
         "accounts.main.api_key = \"k3y\"\n[subscribers.orders]\nurl = \"https://example.com/hooks/tracking\"\n",
     )
     .env("TRACKPOST__SUBSCRIBERS__ORDERS__SECRET", WHSEC)

@@ -4,10 +4,10 @@ use super::*;
 
 #[test]
 fn a_wrong_row_is_not_a_fault_of_the_configuration() {
-    let place = Place::new(
+    let setup = Setup::new(
         "[store]\npath = 7\n[accounts.main]\napi_key = \"k\"\n[registration]\nlabels = [\"nope\"]",
     );
-    let faults = place.load().unwrap_err();
+    let faults = setup.load().unwrap_err();
     assert_eq!((faults.faults.len(), faults.label_faults.len(), faults.label_fault_count), (1, 1, 1));
     let report = faults.to_string();
     assert!(
@@ -18,24 +18,24 @@ fn a_wrong_row_is_not_a_fault_of_the_configuration() {
 
 #[test]
 fn discovery_needs_a_list_url_derived_from_the_tracking_url() {
-    let place = |path: &str, enabled: bool| {
-        Place::new(&format!(
+    let setup = |path: &str, enabled: bool| {
+        Setup::new(&format!(
             "[accounts.a]\napi_key = \"k\"\ntracking_path = \"{path}\"\n[accounts.a.discover]\nenabled = {enabled}\ninterval = \"1m\"\n"
         ))
     };
     let account =
-        place("/v1/labels/{label_id}/track", true).loaded().config.accounts.into_values().next().unwrap();
+        setup("/v1/labels/{label_id}/track", true).loaded().config.accounts.into_values().next().unwrap();
     assert_eq!(account.labels_url().as_deref(), Some("https://api.shipstation.com/v1/labels"));
     assert_eq!((account.discover.enabled, account.discover.interval.as_secs()), (true, 60));
     assert_eq!(account.discover.lookback.as_secs(), 14 * 86_400);
-    let report = place("/track?label={label_id}", true).report();
+    let report = setup("/track?label={label_id}", true).report();
     assert!(report.contains("accounts.a.discover.enabled = true: needs the list of labels"), "{report}");
-    assert!(!place("/track?label={label_id}", false).loaded().config.accounts.is_empty());
+    assert!(!setup("/track?label={label_id}", false).loaded().config.accounts.is_empty());
 }
 
 #[test]
 fn labels_of_every_kind_of_file() {
-    let place = Place::new(&format!(
+    let setup = Setup::new(&format!(
         "{}[registration]\nlabels = [\"se-1\", \"SE-2\", {{ id = \"se-3\", acount = \"x\" }}, {{ id = \"se-3\", metadata = {{ n = 1, t = [true] }} }}]\n\
          files = [\"labels.d/*\", \"more/none*.txt\", \"extra.csv\"]\n",
         sound()
@@ -45,7 +45,7 @@ fn labels_of_every_kind_of_file() {
     .file("labels.d/c.md", "se-30\n")
     .file("labels.d/.hidden.txt", "se-31\n")
     .file("extra.csv", "label_id,account,order\nse-40,main,A\nse-41,mian,B\nse-42\nse-10,,C\nse-3,,D\n");
-    let (loaded, (reading, labels)) = (place.loaded(), place.labels());
+    let (loaded, (reading, labels)) = (setup.loaded(), setup.labels());
     let ids: Vec<&str> = labels.iter().map(|label| label.key.id.as_str()).collect();
     assert_eq!(ids, ["se-1", "se-20", "se-21", "se-40", "se-10", "se-3"]);
     assert_eq!(labels[4].metadata["order"], "C", "the later wins");
@@ -86,7 +86,7 @@ fn left_out(reading: &LabelReading) -> Vec<String> {
 
 #[test]
 fn an_unreadable_file_is_left_out_and_the_others_are_read() {
-    let place = Place::new(&format!("{}[registration]\nfiles = [\"none.txt\", \"d\", \"d/*\"]", sound()))
+    let setup = Setup::new(&format!("{}[registration]\nfiles = [\"none.txt\", \"d\", \"d/*\"]", sound()))
         .file("d/good.txt", "se-1\n")
         .file("d/order.csv", "id,order\nse-1,A\n")
         .file("d/semicolons.csv", "label_id;note\nse-1002;x\n")
@@ -95,10 +95,10 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
         .file("d/misspelt-header.csv", "order,lable_id\nA,se-1002\n")
         .file("d/tabs.csv", "label_id\tnote\nse-1002\tx\n")
         .file("d/no-header.csv", "se-1002,x\nse-1003,y\n");
-    std::fs::write(place.path("d/utf16.csv"), utf16("label_id,note\nse-1002,x\n")).unwrap();
-    std::fs::write(place.path("d/utf16-no-mark.txt"), &utf16("se-1002\n")[2..]).unwrap();
-    std::fs::write(place.path("d/latin1.csv"), b"label_id,note\nse-1001,x\nse-1002,M\xfcller\n").unwrap();
-    let directory = place.directory.path().to_owned();
+    std::fs::write(setup.path("d/utf16.csv"), utf16("label_id,note\nse-1002,x\n")).unwrap();
+    std::fs::write(setup.path("d/utf16-no-mark.txt"), &utf16("se-1002\n")[2..]).unwrap();
+    std::fs::write(setup.path("d/latin1.csv"), b"label_id,note\nse-1001,x\nse-1002,M\xfcller\n").unwrap();
+    let directory = setup.directory.path().to_owned();
     let fifo = std::process::Command::new("mkfifo").arg(directory.join("d/pipe.txt")).status().unwrap();
     assert!(fifo.success());
     std::os::unix::fs::symlink("/dev/zero", directory.join("d/zero.csv")).unwrap();
@@ -106,7 +106,7 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
     let large = std::fs::File::create(directory.join("d/large.txt")).unwrap();
     large.set_len(300 * 1024 * 1024).unwrap();
 
-    let (reading, labels) = place.labels();
+    let (reading, labels) = setup.labels();
     let ids: Vec<&str> = labels.iter().map(|label| label.key.id.as_str()).collect();
     assert_eq!(ids, ["se-1"]);
     assert_eq!((reading.fault_count, reading.files.len()), (0, 1));
@@ -146,7 +146,7 @@ fn utf16(text: &str) -> Vec<u8> {
 
 #[test]
 fn an_entry_without_files_is_a_fault() {
-    let report = Place::new("[registration]\nfiles = [\"*/b.txt\", \"..\"]").report();
+    let report = Setup::new("[registration]\nfiles = [\"*/b.txt\", \"..\"]").report();
     for line in ["files[0] = */b.txt: has * or ? before the last part", "files[1] = ..: does not name a file"]
     {
         assert!(report.contains(line), "{line}\n{report}");
@@ -155,8 +155,8 @@ fn an_entry_without_files_is_a_fault() {
 
 /// Labels and faults of one CSV.
 fn csv(text: &str) -> (Vec<String>, Vec<String>) {
-    let place = Place::new(&format!("{}[registration]\nfiles = [\"a.csv\"]", sound())).file("a.csv", text);
-    let (reading, labels) = place.labels();
+    let setup = Setup::new(&format!("{}[registration]\nfiles = [\"a.csv\"]", sound())).file("a.csv", text);
+    let (reading, labels) = setup.labels();
     let shown = |fault: &Fault| format!("{} {}", fault.key, fault.problem);
     (
         labels.iter().map(|label| label.key.id.to_string()).collect(),
@@ -190,20 +190,20 @@ fn a_quote_across_rows_is_reported_and_the_rows_are_read() {
 
 #[test]
 fn with_several_accounts_each_label_names_its_own() {
-    let place = Place::new(
+    let setup = Setup::new(
         "[accounts.a]\napi_key = \"k\"\n[accounts.b]\napi_key = \"k\"\n\
          [registration]\nlabels = [\"se-1\", { id = \"se-1\", account = \"a\" }, { id = \"se-1\", account = \"b\" }]",
     );
-    assert_eq!(place.labels().1.len(), 2);
-    assert!(place.loaded().label_faults[0].to_string().contains("row 1 = se-1: does not name an account"));
+    assert_eq!(setup.labels().1.len(), 2);
+    assert!(setup.loaded().label_faults[0].to_string().contains("row 1 = se-1: does not name an account"));
 }
 
 #[test]
 fn a_label_file_of_two_hundred_thousand_rows_loads() {
     let rows: String = (0..200_000).map(|n| format!("se-{n}\n")).collect();
-    let place =
-        Place::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &rows);
-    let reading = place.loaded().sources.read_all();
+    let setup =
+        Setup::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &rows);
+    let reading = setup.loaded().sources.read_all();
     assert_eq!((reading.label_set.labels(), reading.fault_count), (200_000, 0));
 }
 
@@ -211,9 +211,9 @@ fn a_label_file_of_two_hundred_thousand_rows_loads() {
 fn few_of_many_wrong_rows_are_kept() {
     let text: String =
         (0..200_000).map(|n| if n % 2 == 0 { format!("se-{n}\n") } else { "?\n".into() }).collect();
-    let place =
-        Place::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &text);
-    let (reading, labels) = place.labels();
+    let setup =
+        Setup::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &text);
+    let (reading, labels) = setup.labels();
     assert_eq!((labels.len(), reading.fault_count), (100_000, 100_000));
     assert_eq!(reading.faults.len(), SHOWN_PER_PLACE + 1);
     let last = reading.faults[SHOWN_PER_PLACE].to_string();
@@ -222,24 +222,24 @@ fn few_of_many_wrong_rows_are_kept() {
 
 #[test]
 fn registered_labels_are_no_longer_wanted() {
-    let place = Place::new(&format!("{}[registration]\nfiles = [\"a.jsonl\"]", sound())).file(
+    let setup = Setup::new(&format!("{}[registration]\nfiles = [\"a.jsonl\"]", sound())).file(
         "a.jsonl",
         "\"se-1\"\n{\"id\":\"se-2\",\"metadata\":{\"b\":1,\"a\":\"é\"}}\n\"se-3\"\n\"se-3\"\n",
     );
-    let mut reading = place.loaded().sources.read_all();
+    let mut reading = setup.loaded().sources.read_all();
     let label_set = &mut reading.label_set;
     assert_eq!((label_set.labels(), label_set.keep_wanted()), (3, 3));
     assert_eq!(label_set.compare("main", "se-1", "{}", Some(1)), Comparison::Same);
     assert_eq!(label_set.compare("main", "se-2", "{\"a\":\"é\",\"b\":1}", Some(1)), Comparison::Same);
     assert_eq!(label_set.keep_wanted(), 1);
-    for (account, id, metadata, place, held) in [
+    for (account, id, metadata, setup, held) in [
         ("main", "se-3", "{}", None, Comparison::Changed),
         ("main", "se-3", "{}", Some(0), Comparison::Changed),
         ("main", "se-3", "{\"a\":1}", Some(1), Comparison::Changed),
         ("main", "se-4", "{}", Some(1), Comparison::Unknown),
         ("other", "se-3", "{}", Some(1), Comparison::Unknown),
     ] {
-        assert_eq!(label_set.compare(account, id, metadata, place), held, "{id} {metadata} {place:?}");
+        assert_eq!(label_set.compare(account, id, metadata, setup), held, "{id} {metadata} {setup:?}");
     }
     assert_eq!(label_set.keep_wanted(), 1);
 }
@@ -248,9 +248,9 @@ fn registered_labels_are_no_longer_wanted() {
 fn each_of_many_labels_is_found() {
     for count in [1, 2, 40, 20_000] {
         let text: String = (0..count).map(|n| format!("se-{n}\n")).collect();
-        let place =
-            Place::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &text);
-        let mut label_set = place.loaded().sources.read_all().label_set;
+        let setup =
+            Setup::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &text);
+        let mut label_set = setup.loaded().sources.read_all().label_set;
         for n in 0..2 * count {
             let held = label_set.compare("main", &format!("se-{n}"), "{}", Some(1));
             assert_eq!(
@@ -265,11 +265,11 @@ fn each_of_many_labels_is_found() {
 
 #[test]
 fn brackets_in_the_name_of_a_file_are_not_special() {
-    let place = Place::new(&format!("{}[registration]\nfiles = [\"a[1].txt\", \"b[2]*.txt\"]", sound()))
+    let setup = Setup::new(&format!("{}[registration]\nfiles = [\"a[1].txt\", \"b[2]*.txt\"]", sound()))
         .file("a[1].txt", "se-1\n")
         .file("a1.txt", "se-2\n")
         .file("b[2]-x.txt", "se-3\n");
-    let (reading, labels) = place.labels();
+    let (reading, labels) = setup.labels();
     let ids: Vec<&str> = labels.iter().map(|label| label.key.id.as_str()).collect();
     assert_eq!((ids, reading.left_out.len(), reading.warnings.len()), (vec!["se-1", "se-3"], 0, 0));
 }
@@ -282,9 +282,9 @@ fn a_list_of_registered_labels_is_a_source() {
         )
     };
     let text = row("se-1", "active") + &row("se-2", "removed") + "{\"id\":\"se-3\",\"state\":\"active\"}\n";
-    let place =
-        Place::new(&format!("{}[registration]\nfiles = [\"a.jsonl\"]", sound())).file("a.jsonl", &text);
-    let (reading, labels) = place.labels();
+    let setup =
+        Setup::new(&format!("{}[registration]\nfiles = [\"a.jsonl\"]", sound())).file("a.jsonl", &text);
+    let (reading, labels) = setup.labels();
     assert_eq!(labels.len(), 1);
     assert_eq!((labels[0].key.id.as_str(), &labels[0].metadata["a"]), ("se-1", &1.into()));
     assert_eq!(reading.fault_count, 1);

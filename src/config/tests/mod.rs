@@ -24,15 +24,15 @@ const RSA_KEY: &str = include_str!("../../../tests/keys/a.pem");
 const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A directory with a configuration file and other files.
-struct Place {
+struct Setup {
     directory: tempfile::TempDir,
     environment: Vec<(String, String)>,
 }
 
-impl Place {
+impl Setup {
     fn new(config: &str) -> Self {
-        let place = Self { directory: tempfile::tempdir().unwrap(), environment: Vec::new() };
-        place.file("trackpost.toml", config)
+        let setup = Self { directory: tempfile::tempdir().unwrap(), environment: Vec::new() };
+        setup.file("trackpost.toml", config)
     }
 
     fn file(self, name: &str, content: &str) -> Self {
@@ -93,7 +93,7 @@ fn hours(numbers: &[u64]) -> Vec<Duration> {
 
 #[test]
 fn all_faults_are_reported_at_once_with_place_key_value_and_hint() {
-    let place = Place::new(
+    let setup = Setup::new(
         "[store]\npath = 7\nkeep_finisched = \"1d\"\nkeep_attempts = \"20ms\"\n\
          [http]\nlisten = \"localhost\"\n\
          [log]\nlevel = \"inof\"\nformat = \"jsno\"\n\
@@ -105,8 +105,8 @@ fn all_faults_are_reported_at_once_with_place_key_value_and_hint() {
          events = [\"tracking.delivred\"]\naccounts = [\"mian\"]\nretry = []\nenabled = \"yes\"\n\
          headers = { Webhook-Id = \"1\", \"a b\" = \"2\", x-ok = \"\\u0001\" }\n",
     );
-    let faults = place.faults();
-    let file = place.path("trackpost.toml").display().to_string();
+    let faults = setup.faults();
+    let file = setup.path("trackpost.toml").display().to_string();
     assert!(faults.iter().all(|fault| fault.place == file && fault.hint.is_some()), "{faults:#?}");
     let url = faults.iter().find(|fault| fault.key == "accounts.main.base_url").unwrap();
     assert_eq!(url.value.as_deref(), Some("ftp://…@example.com"));
@@ -145,7 +145,7 @@ fn all_faults_are_reported_at_once_with_place_key_value_and_hint() {
             "subscribers.a.url",
         ]
     );
-    let report = place.report();
+    let report = setup.report();
     for line in [
         "store.keep_finisched: is not a known key (hint: did you mean \"keep_finished\"?",
         "store.path = 7: should be a string, but is an integer",

@@ -23,37 +23,37 @@ fn a_secret_is_never_printed() {
         ),
         format!("[subscribers.a]\nheaders = [\"{secret}\"]"),
     ] {
-        let report = Place::new(&config).report();
+        let report = Setup::new(&config).report();
         assert!(!report.is_empty(), "{config}");
         assert!(!report.contains("s3cret"), "{config}\n{report}");
     }
-    let place = Place::new(&format!(
+    let setup = Setup::new(&format!(
         "[http]\ntoken = \"{secret}\"\n[accounts.main]\napi_key = \"{secret}\"\n[subscribers.a]\nsecret = \"{WHSEC}\"\n\
          url = \"https://u:{secret}@example.com/?t={secret}\"\nheaders = {{ a = {{ env = \"A\" }} }}"
     ))
     .env("A", secret);
     let debug =
-        format!("{:?} {:?}", place.loaded(), place.environment.iter().cloned().collect::<Environment>());
+        format!("{:?} {:?}", setup.loaded(), setup.environment.iter().cloned().collect::<Environment>());
     assert!(!debug.contains("s3cret") && !debug.contains("MfKQ"), "{debug}");
 }
 
 #[test]
 fn secrets_are_read_from_every_source() {
-    let place =
-        Place::new("[accounts.a]\napi_key = { file = \"keys/a\" }\n[accounts.b]\napi_key = { env = \"B\" }")
+    let setup =
+        Setup::new("[accounts.a]\napi_key = { file = \"keys/a\" }\n[accounts.b]\napi_key = { env = \"B\" }")
             .file("keys/a", "k3y\r\n")
             .env("B", "k\u{1}y");
     assert!(
-        place.report().contains("accounts.b.api_key: contains the character U+0001"),
+        setup.report().contains("accounts.b.api_key: contains the character U+0001"),
         "{}",
-        place.report()
+        setup.report()
     );
-    let place = place.env("B", "12345");
-    let accounts = place.loaded().config.accounts;
+    let setup = setup.env("B", "12345");
+    let accounts = setup.loaded().config.accounts;
     assert_eq!(accounts[&AccountName::new("a")].api_key.expose(), "k3y");
     assert_eq!(accounts[&AccountName::new("b")].api_key.expose(), "12345");
 
-    let report = Place::new(
+    let report = Setup::new(
         "[accounts.a]\napi_key = { file = \"none\" }\n[accounts.b]\napi_key = { env = \"NONE\" }\n\
          [accounts.c]\napi_key = { credential = \"c\" }\n[accounts.d]\napi_key = { credential = \"../c\" }\n\
          [accounts.e]\napi_key = { file = \"a\", env = \"b\" }\n[accounts.f]\napi_key = \"\"",
@@ -74,14 +74,14 @@ fn secrets_are_read_from_every_source() {
 
 #[test]
 fn a_file_is_read_once_even_if_there_are_faults() {
-    let place = Place::new(
+    let setup = Setup::new(
         "[accounts.main]\napi_key = { file = \"pipe\" }\n[log]\nlevel = \"loud\"\n[store]\nverbose = 1\n",
     );
-    let pipe = place.path("pipe");
+    let pipe = setup.path("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let writer = std::thread::spawn(move || std::fs::write(pipe, "k3y\n"));
     let (sender, faults) = std::sync::mpsc::channel();
-    std::thread::spawn(move || sender.send(place.faults()));
+    std::thread::spawn(move || sender.send(setup.faults()));
     let faults = faults.recv_timeout(Duration::from_secs(30)).expect("it does not wait for a second text");
     let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
     assert_eq!(keys, ["store.verbose", "log.level"]);
@@ -93,7 +93,7 @@ fn a_wrong_secret_is_one_fault() {
     for key in ["secret", "secrets"] {
         for wrong in ["5", "{}", "[[]]"] {
             let faults =
-                Place::new(&format!("[subscribers.a]\nurl = \"https://a/\"\n{key} = {wrong}")).faults();
+                Setup::new(&format!("[subscribers.a]\nurl = \"https://a/\"\n{key} = {wrong}")).faults();
             let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
             let expected = format!("subscribers.a.{key}");
             assert!(matches!(keys[..], [one] if one.starts_with(&expected)), "{key} = {wrong}: {faults:?}");
@@ -103,7 +103,7 @@ fn a_wrong_secret_is_one_fault() {
 
 #[test]
 fn the_environment_overrides_the_file() {
-    let place = Place::new(&sound())
+    let setup = Setup::new(&sound())
         .env("TRACKPOST__HTTP__LISTEN", "")
         .env("TRACKPOST__HTTP__TOKEN", "12345")
         .env("TRACKPOST__ACCOUNTS__MAIN__REQUESTS_PER_MINUTE", "20")
@@ -112,7 +112,7 @@ fn the_environment_overrides_the_file() {
         .env("TRACKPOST__CADENCE__SETTLE", "[\"6h\", \"1h\"]")
         .env("RUST_LOG", "debug")
         .env("STATE_DIRECTORY", "/var/lib/trackpost:/other");
-    let config = place.loaded().config;
+    let config = setup.loaded().config;
     assert_eq!(config.http.listen, None);
     assert_eq!(config.http.token.map(|token| token.expose().clone()).as_deref(), Some("12345"));
     assert_eq!(config.accounts[&AccountName::new("main")].requests_per_minute, 20);
@@ -122,11 +122,11 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.log.level, "debug");
     assert_eq!(config.store.path, PathBuf::from("/var/lib/trackpost/trackpost.db"));
 
-    let place = Place::new(&sound())
+    let setup = Setup::new(&sound())
         .env("TRACKPOST__STORE__PAHT", "x")
         .env("TRACKPOST__ACCOUNTS__MAIN__TIMEOUT", "30")
         .env("TRACKPOST__ACCOUNTS__MAIN__MAX_IN_FLIGHT", "many");
-    let places: Vec<String> = place.faults().into_iter().map(|fault| fault.place).collect();
+    let places: Vec<String> = setup.faults().into_iter().map(|fault| fault.place).collect();
     assert_eq!(
         places,
         [
@@ -147,7 +147,7 @@ fn an_open_listener_needs_a_token() {
         ("127.9.9.9:1", "", true),
         ("", "", true),
     ] {
-        let report = Place::new(&format!("[http]\nlisten = \"{listen}\"\ntoken = \"{token}\"")).report();
+        let report = Setup::new(&format!("[http]\nlisten = \"{listen}\"\ntoken = \"{token}\"")).report();
         assert_eq!(report.is_empty(), sound, "{listen} {token} {report}");
     }
 }
@@ -163,8 +163,8 @@ fn characters_around_a_key_are_removed_with_a_warning_and_inside_it_are_a_fault(
         (" '\u{feff}TEST_0123456789' ", true),
         ("\u{201c}TEST_0123456789\u{201d}", true),
     ] {
-        let place = Place::new(&sound().replace("\"k3y\"", "{ file = \"key\" }")).file("key", content);
-        let loaded = place.loaded();
+        let setup = Setup::new(&sound().replace("\"k3y\"", "{ file = \"key\" }")).file("key", content);
+        let loaded = setup.loaded();
         let key = loaded.config.accounts[&AccountName::new("main")].api_key.expose().clone();
         assert_eq!(
             (key.as_str(), loaded.warnings.len()),
@@ -184,7 +184,7 @@ fn characters_around_a_key_are_removed_with_a_warning_and_inside_it_are_a_fault(
         ("\u{feff}", "is empty"),
     ] {
         let report =
-            Place::new(&sound().replace("\"k3y\"", "{ file = \"key\" }")).file("key", content).report();
+            Setup::new(&sound().replace("\"k3y\"", "{ file = \"key\" }")).file("key", content).report();
         assert!(report.contains(problem), "{content:?} {report}");
         assert!(!report.contains("01234"), "{report}");
     }
@@ -206,24 +206,24 @@ fn values_that_may_be_secret_are_masked_under_any_key() {
         format!("[accounts.main]\n\"{key}\" = 1"),
         format!("[\"{key}\"]"),
     ] {
-        let report = Place::new(&config).report();
+        let report = Setup::new(&config).report();
         assert!(!report.is_empty(), "{config}");
         assert!(!report.contains("xKn5") && !report.contains("MfKQ"), "{config}\n{report}");
     }
-    let place = Place::new(
+    let setup = Setup::new(
         "[accounts.main]\napi_key = \"k\"\ntracking_path = \"/x?api_key=plain-s3cret\"\n[subscribers.a]\n",
     );
-    assert!(place.report().contains("/x?…") && !place.report().contains("s3cret"), "{}", place.report());
+    assert!(setup.report().contains("/x?…") && !setup.report().contains("s3cret"), "{}", setup.report());
 }
 
 #[test]
 fn every_fault_has_a_hint() {
-    let place = Place::new(
+    let setup = Setup::new(
         "[store]\nverbose = 1\n[log]\nlevel = \"verbose\"\n[accounts.main]\nulr = 1\n[cadence.it]\n[cadence.IT]\n\
          [cadence.DE]\n[cadence.sp]\n",
     );
-    let report = place.report();
-    for fault in place.faults() {
+    let report = setup.report();
+    for fault in setup.faults() {
         assert!(fault.hint.is_some(), "{fault}");
     }
     assert!(report.contains("verbose: is not a known key (hint: valid here: path"), "{report}");
@@ -236,7 +236,7 @@ fn every_fault_has_a_hint() {
 
 #[test]
 fn an_unknown_section_is_a_fault() {
-    let report = Place::new("[acounts.main]\n").env("TRACKPOST__STOER__PATH", "x").report();
+    let report = Setup::new("[acounts.main]\n").env("TRACKPOST__STOER__PATH", "x").report();
     assert!(report.contains("trackpost.toml: acounts: is not a known section"), "{report}");
     assert!(report.contains("did you mean \"accounts\"?"), "{report}");
     assert!(report.contains("TRACKPOST__STOER__PATH: stoer: is not a known section"), "{report}");

@@ -4,22 +4,22 @@ use super::*;
 
 #[test]
 fn subscribers_and_accounts_as_configured() {
-    let place = Place::new(&format!(
+    let setup = Setup::new(&format!(
         "[accounts.main]\napi_key = \"k\"\nbase_url = \"http://127.0.0.1:9/api/\"\ntracking_path = \"/v1/labels/{{label_id}}/track\"\n\
          [subscribers.a]\nurl = \"http://8.8.8.8/x?t=1\"\nallow_insecure = true\nformat = \"standard\"\nsecrets = [\"{WHSEC}\", \"{WHSEC}\"]\n\
          [subscribers.b]\nurl = \"http://hooks.internal/\"\nsecret = \"{WHSEC}\"\naccounts = [\"main\"]\n\
          [subscribers.c]\nurl = \"http://10.0.0.1/\"\nsecret = \"{WHSEC}\"\n"
     ));
-    let config = place.loaded().config;
+    let config = setup.loaded().config;
     let main = &config.accounts[&AccountName::new("main")];
     let label: LabelId = "se-1".parse().unwrap();
     assert_eq!(main.tracking_url(&label), "http://127.0.0.1:9/api/v1/labels/se-1/track");
     let a = &config.subscribers[&SubscriberName::new("a")];
     assert_eq!((a.shown_url.as_str(), a.format, a.secrets.len()), ("http://8.8.8.8/x", Format::Standard, 2));
     assert!(a.wants(MessageType::Updated, None) && !a.wants(MessageType::EventAdded, None));
-    assert_eq!(config, place.loaded().config, "two readings are equal");
+    assert_eq!(config, setup.loaded().config, "two readings are equal");
 
-    let report = Place::new(
+    let report = Setup::new(
         "[subscribers.a]\nurl = \"https://a/\"\n[subscribers.b]\nurl = \"https://b/\"\nsecrets = []",
     )
     .report();
@@ -28,10 +28,10 @@ fn subscribers_and_accounts_as_configured() {
 }
 
 /// A subscriber with `more` in its table, a certificate and its key in files.
-fn connected(more: &str) -> Place {
+fn connected(more: &str) -> Setup {
     let pair = rcgen::generate_simple_self_signed(vec!["trackpost".to_owned()]).unwrap();
     let other = rcgen::KeyPair::generate().unwrap();
-    Place::new(&format!("{}{more}\n", sound()))
+    Setup::new(&format!("{}{more}\n", sound()))
         .file("a.pem", &pair.cert.pem())
         .file("a.key", &pair.signing_key.serialize_pem())
         .file("other.key", &other.serialize_pem())
@@ -40,8 +40,8 @@ fn connected(more: &str) -> Place {
 }
 
 /// Asserts one fault of `key` that contains `problem` and no secret.
-fn one_fault(place: &Place, key: &str, problem: &str) {
-    let (faults, report) = (place.faults(), place.report());
+fn one_fault(setup: &Setup, key: &str, problem: &str) {
+    let (faults, report) = (setup.faults(), setup.report());
     assert_eq!(faults.len(), 1, "{problem}: {report}");
     assert_eq!(faults[0].key, key, "{problem}: {report}");
     assert!(report.contains(problem) && !report.contains("s3cret"), "{problem}: {report}");
@@ -83,15 +83,15 @@ fn certificates_and_keys_are_parsed() {
 
 #[test]
 fn a_proxy_is_a_url_or_that_of_the_environment() {
-    let proxies = |place: Place| {
-        let config = place.loaded().config;
+    let proxies = |setup: Setup| {
+        let config = setup.loaded().config;
         assert!(!format!("{config:?}").contains("s3cret"));
         let proxies = config.subscribers[&SubscriberName::new("orders")].proxies.clone();
         let of = |proxy: Option<Hidden<String>>| proxy.map(|url| url.expose().clone()).unwrap_or_default();
         [of(proxies.http), of(proxies.https), proxies.except]
     };
-    let environment = |place: Place| {
-        place.env("https_proxy", "http://me:s3cret@b:1").env("ALL_PROXY", "c:3").env("NO_PROXY", "x.example")
+    let environment = |setup: Setup| {
+        setup.env("https_proxy", "http://me:s3cret@b:1").env("ALL_PROXY", "c:3").env("NO_PROXY", "x.example")
     };
     assert_eq!(proxies(environment(connected(""))), ["", "", ""], "no proxy unless configured");
     assert_eq!(proxies(environment(connected("proxy = \"\""))), ["", "", ""]);
@@ -119,8 +119,8 @@ fn a_proxy_is_a_url_or_that_of_the_environment() {
 }
 
 /// A subscriber with `more` in its table, below `signing`, with the keys of `tests/keys` in files.
-fn signing(signing: &str, more: &str) -> Place {
-    Place::new(&format!("[signing]\n{signing}\n{}{more}\n", sound()))
+fn signing(signing: &str, more: &str) -> Setup {
+    Setup::new(&format!("[signing]\n{signing}\n{}{more}\n", sound()))
         .file("a.pem", RSA_KEY)
         .file("a.pkcs1.pem", include_str!("../../../tests/keys/a.pkcs1.pem"))
         .file("b.pem", include_str!("../../../tests/keys/b.pem"))
@@ -132,7 +132,7 @@ fn signing(signing: &str, more: &str) -> Place {
 
 #[test]
 fn the_first_rsa_key_signs_for_subscribers_that_use_it() {
-    let keys = |signing: Place| {
+    let keys = |signing: Setup| {
         let config = signing.loaded().config;
         let signs = config.subscribers[&SubscriberName::new("orders")].rsa_key.clone();
         (config.rsa_keys, signs)
@@ -210,8 +210,8 @@ fn a_plain_hmac_header_may_have_any_unused_name() {
 fn an_account_may_have_its_own_proxy_or_none() {
     let account = |more: &str| {
         let text = sound().replace("api_key", &format!("{more}\napi_key"));
-        let place = Place::new(&text).env("HTTPS_PROXY", "http://me:s3cret@b:1");
-        let config = place.loaded().config;
+        let setup = Setup::new(&text).env("HTTPS_PROXY", "http://me:s3cret@b:1");
+        let config = setup.loaded().config;
         assert!(!format!("{config:?}").contains("s3cret"));
         config.accounts[&AccountName::new("main")].proxies.https.as_ref().map(|url| url.expose().clone())
     };
@@ -223,9 +223,9 @@ fn an_account_may_have_its_own_proxy_or_none() {
 
 #[test]
 fn a_forbidden_address_is_a_warning() {
-    let place =
-        Place::new(&sound().replace("https://example.com/h", "http://u:s3cret@169.254.169.254/?t=s3cret"));
-    let warnings: Vec<String> = place.loaded().warnings.iter().map(Fault::to_string).collect();
+    let setup =
+        Setup::new(&sound().replace("https://example.com/h", "http://u:s3cret@169.254.169.254/?t=s3cret"));
+    let warnings: Vec<String> = setup.loaded().warnings.iter().map(Fault::to_string).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
         warnings[0].contains("cloud metadata address") && !warnings[0].contains("s3cret"),
@@ -236,28 +236,28 @@ fn a_forbidden_address_is_a_warning() {
 #[test]
 fn commands_on_the_database_need_no_secrets() {
     let away = "{ credential = \"away\" }";
-    let place = signing(
+    let setup = signing(
         &format!("rsa_keys = [{away}, {away}]"),
         &format!(
             "rsa_signature = true\nhmac_header = {{ name = \"x\", secret = {away} }}\nproxy = {away}\n\
              client_certificate = \"away.pem\"\nclient_key = {away}\n"
         ),
     );
-    let loaded = Config::load_beside(&place.path("trackpost.toml"), &Environment::default());
+    let loaded = Config::load_beside(&setup.path("trackpost.toml"), &Environment::default());
     assert!(loaded.is_ok(), "{loaded:?}");
-    assert!(place.load().is_err());
+    assert!(setup.load().is_err());
 }
 
 #[test]
 fn reading_commands_omit_accounts_and_subscribers_with_faults() {
-    let place = Place::new(&format!(
+    let setup = Setup::new(&format!(
         "{}[accounts.main.discover]\ninterval = \"soon\"\n[accounts.mai]\napi_key = \"k\"\n[accounts]\nx = 1\n\
          [subscribers.b]\nurl = \"b\"\nsecret = \"{WHSEC}\"\n[subscribers.order]\nurl = \"https://example.com/h\"\n\
          secret = \"{WHSEC}\"\n[log]\nformat = \"x\"\n",
         sound().replace("[subscribers.orders]", "[subscribers.orders]\nretry = []")
     ));
     let (loaded, faults) =
-        Config::load_to_read(&place.path("trackpost.toml"), &Environment::default()).unwrap();
+        Config::load_to_read(&setup.path("trackpost.toml"), &Environment::default()).unwrap();
     assert_eq!(faults.unwrap().faults.len(), 5);
     assert_eq!(loaded.config.account_names(), [AccountName::new("mai")]);
     let subscribers: Vec<_> = loaded.config.subscribers.keys().map(SubscriberName::as_str).collect();
@@ -269,7 +269,7 @@ fn reading_commands_omit_accounts_and_subscribers_with_faults() {
 #[test]
 fn an_api_key_needs_https_except_to_private_addresses() {
     let with = |url: &str, more: &str| {
-        Place::new(&sound().replace("api_key", &format!("base_url = \"{url}\"\n{more}\napi_key")))
+        Setup::new(&sound().replace("api_key", &format!("base_url = \"{url}\"\n{more}\napi_key")))
     };
     for url in ["http://8.8.8.8", "http://[2001:4860:4860::8888]:80/api"] {
         let report = with(url, "").report();
@@ -297,7 +297,7 @@ fn an_api_key_needs_https_except_to_private_addresses() {
 
 #[test]
 fn further_names_of_the_page_are_hosts() {
-    let hosts = |hosts: &str| Place::new(&format!("{}[http]\nhosts = {hosts}\n", sound()));
+    let hosts = |hosts: &str| Setup::new(&format!("{}[http]\nhosts = {hosts}\n", sound()));
     let config = hosts("[\"Trackpost.example.com\", \"10.0.0.1:8787\", \"[::1]:80\"]").loaded().config;
     assert_eq!(config.http.hosts, ["trackpost.example.com", "10.0.0.1:8787", "[::1]:80"]);
     for wrong in ["[\"http://a\"]", "[\"\"]", "[\"a/b\"]", "[\"a b\"]", "[\"u@a\"]", "\"a\"", "[1]"] {

@@ -47,7 +47,7 @@ pub(super) struct LedgerSubscriber {
     bodies: HashMap<String, u64>,
     /// Label and `trackpost-seq` of each accepted message.
     pub(super) accepted: HashMap<String, Option<(String, u64)>>,
-    places: HashMap<(String, u64), String>,
+    positions: HashMap<(String, u64), String>,
     pub(super) labels: BTreeMap<String, LedgerLabel>,
 }
 
@@ -102,20 +102,20 @@ impl Accepted {
         let Some(id) = &callback.message_id else { return };
         let name = callback.subscriber();
         let subscriber = self.subscribers.entry(name.to_owned()).or_default();
-        let place = callback.label_id.clone().zip(callback.seq);
-        if let Some((label, _)) = &place {
+        let position = callback.label_id.clone().zip(callback.seq);
+        if let Some((label, _)) = &position {
             subscriber.labels.entry(label.clone()).or_default().callbacks += 1;
         }
-        if subscriber.accepted.insert(id.clone(), place.clone()).is_some() {
+        if subscriber.accepted.insert(id.clone(), position.clone()).is_some() {
             self.counts.repeated += 1;
             self.repeated.push(id.clone());
             return;
         }
         self.counts.unique += 1;
         self.unique.push(id.clone());
-        let Some((label, seq)) = place else { return };
+        let Some((label, seq)) = position else { return };
         let mut wrong = |kind, text| self.violations.push(Violation::new(kind, Some(label.as_str()), text));
-        if let Some(other) = subscriber.places.insert((label.clone(), seq), id.clone()) {
+        if let Some(other) = subscriber.positions.insert((label.clone(), seq), id.clone()) {
             wrong(ViolationKind::Duplicated, format!("seq {seq} reached {name} as {other} and as {id}"));
         }
         let view = subscriber.labels.entry(label.clone()).or_default();

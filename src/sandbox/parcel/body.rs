@@ -74,11 +74,11 @@ impl Parcel {
     }
 
     fn event(&self, line: &ScriptLine) -> WireEvent {
-        let (carrier, scan, place) = (self.carrier, line.scan, self.place(line));
+        let (carrier, scan, town) = (self.carrier, line.scan, self.town(line));
         let words = scan.words(carrier);
         let status = scan.status(carrier);
         let detail = scan.detail(carrier);
-        let (occurred_at, carrier_occurred_at) = carrier.times(self.at(line), scan, place, line.form);
+        let (occurred_at, carrier_occurred_at) = carrier.times(self.at(line), scan, town, line.form);
         let shouted = line.form == Form::Shouted;
         let pushed = shouted && carrier == Carrier::Usps;
         let placed = line.form != Form::Bare && scan != Scan::Label;
@@ -90,22 +90,22 @@ impl Parcel {
             description: text(words.description),
             city_locality: match placed {
                 // A pushed row names the facility, truncated to 31 characters.
-                true if pushed => Some(place.facility().chars().take(31).collect()),
-                true => Some(text(place.city)),
+                true if pushed => Some(town.facility().chars().take(31).collect()),
+                true => Some(text(town.city)),
                 false => carrier.nothing(),
             },
             state_province: match placed {
                 true if pushed => None,
-                true => Some(place.state.to_owned()),
+                true => Some(town.state.to_owned()),
                 false => carrier.nothing(),
             },
             postal_code: match carrier {
                 Carrier::Ups => Some(String::new()),
-                Carrier::Usps if placed && (pushed || !at_hub) => Some(place.postal_code.to_owned()),
+                Carrier::Usps if placed && (pushed || !at_hub) => Some(town.postal_code.to_owned()),
                 _ => None,
             },
             country_code: (!pushed).then_some("US"),
-            company_name: (carrier == Carrier::Usps && placed && at_hub && !pushed).then(|| place.facility()),
+            company_name: (carrier == Carrier::Usps && placed && at_hub && !pushed).then(|| town.facility()),
             signer: (carrier == Carrier::Ups && scan == Scan::Label).then_some(""),
             event_code: words.event_code,
             carrier_detail_code: words.carrier_detail_code,
@@ -116,20 +116,20 @@ impl Parcel {
             status_detail_code: detail.map(|(code, _)| code),
             status_detail_description: detail.map(|(_, text)| text),
             proof_of_delivery_url: None,
-            latitude: placed.then_some(place.latitude),
-            longitude: placed.then_some(place.longitude),
+            latitude: placed.then_some(town.latitude),
+            longitude: placed.then_some(town.longitude),
         }
     }
 
     /// Polled USPS answers have a sentence; the others repeat the newest event.
     fn sentence(&self, line: &ScriptLine, description: &str) -> String {
-        let place = self.place(line);
+        let town = self.town(line);
         match self.carrier {
             Carrier::Usps if line.form == Form::Full && line.scan != Scan::Label => format!(
                 "{description}: the latest scan of your item was in {}, {} {}.",
-                place.city.to_uppercase(),
-                place.state,
-                place.postal_code
+                town.city.to_uppercase(),
+                town.state,
+                town.postal_code
             ),
             _ if line.form == Form::Shouted => description.to_uppercase(),
             _ => description.to_owned(),

@@ -62,12 +62,12 @@ impl Handover {
         }
     }
 
-    /// Records that settlements up to this transaction are committed.
-    pub(in crate::store) fn record_settled(&self, version: u64) {
+    /// Records that ended attempts up to this transaction are committed.
+    pub(in crate::store) fn record_version(&self, version: u64) {
         self.0.version.store(version, Ordering::Release);
     }
 
-    pub(in crate::store) fn settled_version(&self) -> u64 {
+    pub(in crate::store) fn recorded_version(&self) -> u64 {
         self.0.version.load(Ordering::Acquire)
     }
 

@@ -28,10 +28,10 @@ use crate::domain::messages::subscriber::SubscriberName;
 
 /// Result of an attempt, as written.
 #[derive(Clone, Debug)]
-pub struct Settled {
+pub struct AttemptResult {
     pub next: AfterAttempt,
     pub change: Option<HealthChange>,
-    /// The delivery's next schedule and its number of attempts; `None` if it is settled.
+    /// The delivery's next schedule and its number of attempts; `None` if it is delivered or dead.
     pub pending: Option<(u32, DeliverySchedule)>,
     /// The subscriber's health at the end of the transaction.
     pub health: Arc<Health>,
@@ -43,13 +43,13 @@ pub struct Settled {
 
 impl Store {
     /// Decides the result of an attempt from the subscriber's health, and writes it together with other waiting jobs.
-    pub async fn settle(&self, attempt: EndedAttempt) -> Result<Settled, StoreError> {
-        self.writer.settle(attempt).await
+    pub async fn record_attempt(&self, attempt: EndedAttempt) -> Result<AttemptResult, StoreError> {
+        self.writer.attempt(attempt).await
     }
 
-    /// Returns the number of the last committed transaction with settlements.
-    pub fn settled_version(&self) -> u64 {
-        self.handover.settled_version()
+    /// Returns the number of the last committed transaction with ended attempts.
+    pub fn recorded_version(&self) -> u64 {
+        self.handover.recorded_version()
     }
 
     /// Returns a new inbox for the courier of this subscriber; it replaces the previous one.
@@ -83,41 +83,40 @@ struct AttemptWrite<'a> {
 ///
 /// The subscribers' health is read, decided and written in the same transaction, so a restart continues with it and
 /// each episode is announced once.
-pub(super) async fn settle(
+pub(super) async fn record_attempts(
     tx: &mut SqliteConnection,
     ended: &[EndedAttempt],
     healths: &mut SubscriberHealths,
     new: &mut Vec<NewDelivery>,
-) -> Result<Vec<Settled>, sqlx::Error> {
+) -> Result<Vec<AttemptResult>, sqlx::Error> {
     let mut stored = read_stored(tx, ended).await?;
     let mut judged: HashMap<&SubscriberName, (Health, Health)> = HashMap::new();
     let mut writes = Vec::with_capacity(ended.len());
-    let mut settled = Vec::with_capacity(ended.len());
+    let mut results = Vec::with_capacity(ended.len());
     let mut changes = Vec::new();
     for (index, attempt) in ended.iter().enumerate() {
         let name = &attempt.subscriber.name;
         if !judged.contains_key(name) {
-            let health = healths.read(tx, name, attempt.settled_at).await?;
+            let health = healths.read(tx, name, attempt.ended_at).await?;
             judged.insert(name, (health.clone(), health));
         }
         let (_, health) = judged.get_mut(name).expect("it was inserted");
         let row = stored.get_mut(&attempt.key);
         let progress = row.as_ref().map(|row| row.progress).unwrap_or_default();
         let queued_at = row.as_ref().map(|row| row.queued_at);
-        let (settlement, change) = if attempt.ping {
+        let (decision, change) = if attempt.ping {
             (delivery::decide_ping(&attempt.attempt), None)
         } else {
             if health.url_digest.is_none() {
-                health.set_url(&attempt.subscriber.url_digest(), attempt.settled_at);
+                health.set_url(&attempt.subscriber.url_digest(), attempt.ended_at);
             }
             let episode_at = health.episode_at;
-            let (settlement, change) =
-                health.record(&finished_attempt(attempt, progress), attempt.settled_at);
+            let (decision, change) = health.record(&finished_attempt(attempt, progress), attempt.ended_at);
             if let Some(change) = change {
-                let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.settled_at);
+                let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.ended_at);
                 changes.push((index, change, health.clone(), episode_at));
             }
-            (settlement, change)
+            (decision, change)
         };
         let mut pending = None;
         // The row was pruned: its subscriber was absent for two weeks.
@@ -130,20 +129,20 @@ pub(super) async fn settle(
                 key: attempt.key,
                 attempt: row.attempts,
                 ended: attempt,
-                to: settlement,
+                to: decision,
                 was_pending,
             });
-            row.progress = settlement.progress;
-            match settlement.next {
+            row.progress = decision.progress;
+            match decision.next {
                 AfterAttempt::Retry(next) if was_pending => {
-                    let (progress, retry_after_until) = (settlement.progress, settlement.retry_after_until);
+                    let (progress, retry_after_until) = (decision.progress, decision.retry_after_until);
                     let attempts = to_u32(row.attempts);
                     pending = Some((attempts, DeliverySchedule { next, progress, retry_after_until }));
                 }
                 _ => row.pending = false,
             }
         }
-        settled.push((settlement.next, change, pending, queued_at));
+        results.push((decision.next, change, pending, queued_at));
     }
     write_attempts(tx, &mut writes).await?;
     for (index, change, health, episode_at) in changes {
@@ -156,15 +155,16 @@ pub(super) async fn settle(
         after.insert(name, Arc::new(health));
     }
     let version = healths.next_version();
-    let settled = ended.iter().zip(settled).map(|(attempt, (next, change, pending, queued_at))| Settled {
-        next,
-        change,
-        pending,
-        health: Arc::clone(&after[&attempt.subscriber.name]),
-        version,
-        queued_at,
-    });
-    Ok(settled.collect())
+    let results =
+        ended.iter().zip(results).map(|(attempt, (next, change, pending, queued_at))| AttemptResult {
+            next,
+            change,
+            pending,
+            health: Arc::clone(&after[&attempt.subscriber.name]),
+            version,
+            queued_at,
+        });
+    Ok(results.collect())
 }
 
 fn finished_attempt(ended: &EndedAttempt, progress: RetryProgress) -> FinishedAttempt<'_> {
@@ -221,7 +221,7 @@ const UPDATE_DELIVERIES: Bulk = Bulk {
         FROM new WHERE deliveries.delivery_key = new.key",
 };
 
-/// Counts an attempt of a delivery that was already settled, and changes nothing else.
+/// Counts an attempt of a delivery that was already delivered or dead, and changes nothing else.
 const COUNT_ATTEMPTS: Bulk = Bulk {
     before: "WITH new (key, attempts) AS (",
     columns: 2,
@@ -250,7 +250,7 @@ async fn write_attempts(
                 .push(attempt.retry_after.map(millis));
         })
         .await?;
-    // If a delivery was in flight twice, the last attempt that settled it counts.
+    // If a delivery was in flight twice, the last attempt that ended it counts.
     let last = |index: usize, pending: bool| {
         let follows = |next: &AttemptWrite<'_>| next.key == writes[index].key && next.was_pending == pending;
         writes[index].was_pending == pending && !writes.get(index + 1).is_some_and(follows)
@@ -261,7 +261,7 @@ async fn write_attempts(
     let (pending, others) = (only(true), only(false));
     UPDATE_DELIVERIES
         .execute(tx, &pending, |write, values| {
-            let (to, now) = (&write.to, ms(write.ended.settled_at));
+            let (to, now) = (&write.to, ms(write.ended.ended_at));
             let plan = match to.next {
                 AfterAttempt::Retry(plan) => Some(plan),
                 AfterAttempt::Delivered | AfterAttempt::Dead => None,

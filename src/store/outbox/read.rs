@@ -1,6 +1,6 @@
 //! Reads the outbox from the table: at start, after a change by another process, and if it does not fit into memory.
 //!
-//! It selects by stored columns: state, place in the lane, due time. [`crate::domain::delivery::outbox`] decides which
+//! It selects by stored columns: state, position in the lane, due time. [`crate::domain::delivery::outbox`] decides which
 //! delivery is attempted next.
 
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ pub const PER_LANE: usize = 3;
 macro_rules! select_pending {
     ($from:literal, $($argument:expr),*) => {
         sqlx::query!(
-            r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.place, d.format AS "format!",
+            r#"SELECT d.delivery_key AS "delivery_key!", d.lane, d.position, d.format AS "format!",
                 d.attempts AS "attempts!", d.failures AS "failures!", d.failing_since, d.planned_at,
                 d.retry_after_until, d.next_attempt_at AS "next_attempt_at!", d.reason AS "reason!",
                 m.message_id AS "message_id!", m.label_id, m.seq, m.type AS "kind!", m.body AS "body!", m.resource_url
@@ -51,7 +51,7 @@ macro_rules! pending_delivery {
             // The table's CHECK allows no other values.
             format: Format::parse(&$row.format).unwrap_or(Format::Standard),
             lane: $row.lane,
-            place: $row.place.unwrap_or_default(),
+            position: $row.position.unwrap_or_default(),
             attempts: to_u32($row.attempts),
             schedule: DeliverySchedule {
                 next: plan($row.next_attempt_at, &$row.reason),
@@ -176,7 +176,7 @@ async fn oldest_heads(
     // With min(), SQLite takes the other columns from the row with the minimum.
     let rows = sqlx::query!(
         r#"SELECT lane AS "lane!: i64", due AS "due!: i64" FROM (
-               SELECT lane, min(place), next_attempt_at AS due, attempts FROM deliveries
+               SELECT lane, min(position), next_attempt_at AS due, attempts FROM deliveries
                WHERE subscriber = ?1 AND state = 'pending' AND lane IS NOT NULL GROUP BY lane)
            WHERE (attempts > 0) = ?2 ORDER BY due, lane LIMIT ?3"#,
         name,
@@ -196,7 +196,7 @@ async fn newest_head(
     let name = subscriber.as_str();
     sqlx::query_scalar!(
         r#"SELECT lane AS "lane!: i64" FROM (
-               SELECT lane, min(place), next_attempt_at AS due, attempts, delivery_key FROM deliveries
+               SELECT lane, min(position), next_attempt_at AS due, attempts, delivery_key FROM deliveries
                WHERE subscriber = ? AND state = 'pending' AND lane IS NOT NULL GROUP BY lane)
            WHERE attempts = 0 ORDER BY due DESC, delivery_key DESC LIMIT 1"#,
         name
@@ -218,7 +218,7 @@ async fn read_lanes(
         "FROM json_each(?2) chosen
            CROSS JOIN deliveries d ON d.delivery_key IN (
                SELECT delivery_key FROM deliveries
-               WHERE subscriber = ?1 AND lane = chosen.value AND state = 'pending' ORDER BY place LIMIT ?3)
+               WHERE subscriber = ?1 AND lane = chosen.value AND state = 'pending' ORDER BY position LIMIT ?3)
            CROSS JOIN messages m ON m.message_key = d.message_key",
         name,
         lanes,

@@ -124,7 +124,7 @@ macro_rules! read_deliveries {
                 d.subscriber, d.state, d.attempts, d.created_at, d.delivered_at, d.next_attempt_at, d.last_outcome,
                 d.reason, d.state = 'pending' AND EXISTS (
                     SELECT 1 FROM deliveries e WHERE e.subscriber = d.subscriber AND e.lane = d.lane
-                      AND e.state = 'pending' AND e.place < d.place) AS "behind!: bool"
+                      AND e.state = 'pending' AND e.position < d.position) AS "behind!: bool"
                FROM deliveries d JOIN messages m USING (message_key) "# + $rest,
             $($argument),*
         )
@@ -218,7 +218,7 @@ impl Store {
         read_deliveries!(
             self,
             "WHERE d.delivery_key IN (SELECT delivery_key FROM deliveries WHERE subscriber = ?1 AND state = 'pending'
-                                      ORDER BY lane, place LIMIT ?2)
+                                      ORDER BY lane, position LIMIT ?2)
              ORDER BY d.delivery_key",
             subscriber,
             limit

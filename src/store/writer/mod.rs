@@ -1,6 +1,6 @@
-//! The writer: runs all writes on one connection, and commits waiting polls and settlements together.
+//! The writer: runs all writes on one connection, and commits waiting polls and ended attempts together.
 //!
-//! With group commit a durable write (`synchronous = FULL`) costs hardly more than a lazy one. Polls and settlements
+//! With group commit a durable write (`synchronous = FULL`) costs hardly more than a lazy one. Polls and ended attempts
 //! are frequent and are written with many rows per statement. Each other job runs in its own transaction. New
 //! deliveries are handed to their couriers after the commit.
 //!
@@ -24,7 +24,7 @@ use crate::store::file::OpenFiles;
 use crate::store::health::SubscriberHealths;
 use crate::store::label_reads::LabelReader;
 use crate::store::outbox::handover::Handover;
-use crate::store::outbox::{self, EndedAttempt, NewDelivery, Settled};
+use crate::store::outbox::{self, AttemptResult, EndedAttempt, NewDelivery};
 use crate::store::polls::{self, PollBatch, PollRecord, RecordResult};
 use crate::store::{StoreError, accounts, messages};
 
@@ -34,7 +34,7 @@ pub(super) use queue::{Jobs, WriteQueue, write_queue};
 
 /// Maximum number of jobs per transaction.
 const MAX_JOBS: usize = 256;
-/// Maximum time that settlements wait for other jobs.
+/// Maximum time that ended attempts wait for other jobs.
 const GROUP_WAIT: Duration = Duration::from_millis(50);
 
 /// The writer, with what runs beside it.
@@ -85,7 +85,7 @@ impl<J, R> Group<J, R> {
 struct JobBatch {
     flushes: Group<PollBatch, ()>,
     polls: Group<PollRecord, RecordResult>,
-    ended: Group<EndedAttempt, Settled>,
+    ended: Group<EndedAttempt, AttemptResult>,
 }
 
 impl JobBatch {
@@ -93,7 +93,7 @@ impl JobBatch {
         self.flushes.jobs.len() + self.polls.jobs.len() + self.ended.jobs.len()
     }
 
-    /// Number of polls and settlements.
+    /// Number of polls and ended attempts.
     fn rows(&self) -> usize {
         let unchanged = self.flushes.jobs.iter().map(|flush| flush.unchanged.len());
         unchanged.sum::<usize>() + self.polls.jobs.len() + self.ended.jobs.len()
@@ -181,7 +181,7 @@ impl Writing {
                     _ if self.file_is_lost => {}
                     Job::Poll(record, reply) => batch.polls.push(*record, reply),
                     Job::Flush(flush, reply) => batch.flushes.push(*flush, reply),
-                    Job::Settle(attempt, reply) => batch.ended.push(*attempt, reply),
+                    Job::Attempt(attempt, reply) => batch.ended.push(*attempt, reply),
                     Job::OwnTransaction(work) => {
                         // The job answers its caller itself.
                         let _ = work(&mut self.connection).await;
@@ -202,7 +202,7 @@ impl Writing {
         }
     }
 
-    /// Waits for other jobs while all jobs are settlements without a caller: a commit costs more than they do.
+    /// Waits for other jobs while all jobs are ended attempts without a caller: a commit costs more than they do.
     ///
     /// Crash point: during this wait, the deliveries are sent again under the same id.
     async fn wait_for_more_jobs(&mut self, arrived: &mut Vec<Job>) {
@@ -241,11 +241,11 @@ impl Writing {
         self.jobs.first_failure.note(&together);
         self.written.add(rows);
         match together {
-            Ok((recorded, settled)) => {
+            Ok((recorded, results)) => {
                 metrics().batch(rows, watch.elapsed());
                 batch.flushes.answer(std::iter::repeat_with(|| Ok(())));
                 batch.polls.answer(recorded.into_iter().map(Ok));
-                batch.ended.answer(settled.into_iter().map(Ok));
+                batch.ended.answer(results.into_iter().map(Ok));
             }
             // A rejected row must not fail other jobs: write each by itself.
             Err(error) if batch.len() > 1 && !error.is_database_failure() => {
@@ -265,7 +265,7 @@ impl Writing {
     async fn commit(
         &mut self,
         batch: &mut JobBatch,
-    ) -> Result<(Vec<RecordResult>, Vec<Settled>), StoreError> {
+    ) -> Result<(Vec<RecordResult>, Vec<AttemptResult>), StoreError> {
         let (flushes, polls, ended) = (&batch.flushes.jobs, &mut batch.polls.jobs[..], &batch.ended.jobs[..]);
         let mut new: Vec<NewDelivery> = Vec::new();
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -278,9 +278,9 @@ impl Writing {
             [] => Vec::new(),
             polls => polls::record(&mut transaction, polls, &mut new).await?,
         };
-        let settled = match ended {
+        let results = match ended {
             [] => Vec::new(),
-            ended => outbox::settle(&mut transaction, ended, &mut self.healths, &mut new).await?,
+            ended => outbox::record_attempts(&mut transaction, ended, &mut self.healths, &mut new).await?,
         };
         for record in polls {
             if let Some(account) = &record.account {
@@ -292,10 +292,10 @@ impl Writing {
         CrashPoint::AfterCommit.reached();
         // If the file was lost meanwhile, nothing was recorded, and callers must not get a success.
         self.files.check()?;
-        if let Some(settled) = settled.last() {
-            self.handover.record_settled(settled.version);
+        if let Some(result) = results.last() {
+            self.handover.record_version(result.version);
         }
         self.handover.hand_over(new);
-        Ok((recorded, settled))
+        Ok((recorded, results))
     }
 }

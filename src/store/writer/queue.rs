@@ -7,7 +7,7 @@ use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::StoreError;
-use crate::store::outbox::{EndedAttempt, Settled};
+use crate::store::outbox::{AttemptResult, EndedAttempt};
 use crate::store::polls::{PollBatch, PollRecord, RecordResult};
 
 /// Capacity of the queue; callers wait when it is full.
@@ -26,7 +26,7 @@ pub(super) type OwnTransaction =
 pub(super) enum Job {
     Poll(Box<PollRecord>, Reply<RecordResult>),
     Flush(Box<PollBatch>, Reply<()>),
-    Settle(Box<EndedAttempt>, Reply<Settled>),
+    Attempt(Box<EndedAttempt>, Reply<AttemptResult>),
     OwnTransaction(OwnTransaction),
     /// An empty transaction.
     Ping(Reply<()>),
@@ -35,7 +35,7 @@ pub(super) enum Job {
 
 impl Job {
     pub(super) fn can_wait(&self) -> bool {
-        matches!(self, Self::Settle(attempt, _) if attempt.can_wait)
+        matches!(self, Self::Attempt(attempt, _) if attempt.can_wait)
     }
 }
 
@@ -81,8 +81,8 @@ impl WriteQueue {
         self.submit(|reply| Job::Flush(Box::new(flush), reply)).await?
     }
 
-    pub(in crate::store) async fn settle(&self, attempt: EndedAttempt) -> Result<Settled, StoreError> {
-        self.submit(|reply| Job::Settle(Box::new(attempt), reply)).await?
+    pub(in crate::store) async fn attempt(&self, attempt: EndedAttempt) -> Result<AttemptResult, StoreError> {
+        self.submit(|reply| Job::Attempt(Box::new(attempt), reply)).await?
     }
 
     /// Fails if the writer cannot begin and commit a transaction.

@@ -17,7 +17,7 @@ use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::{SHORTAGE_PAUSE, millis};
 use crate::metrics::metrics;
 use crate::store::StoreError;
-use crate::store::outbox::{EndedAttempt, Settled};
+use crate::store::outbox::{AttemptResult, EndedAttempt};
 use crate::webhook::{Callback, WebhookClient, failed_attempt};
 
 /// Makes one attempt and records it.
@@ -26,7 +26,7 @@ pub(super) async fn deliver(
     delivery: PendingDelivery,
     probe: bool,
     now: Timestamp,
-) -> Result<Settled, StoreError> {
+) -> Result<AttemptResult, StoreError> {
     let number = delivery.attempts.saturating_add(1);
     let running = StepClock::since(now);
     // Crash point: the delivery is due at the next start.
@@ -48,7 +48,7 @@ pub(super) async fn deliver(
         probe,
         jitter: clock::jitter(),
         audience: Arc::clone(&shared.audience.borrow()),
-        settled_at: at,
+        ended_at: at,
         // Deliveries that arrive meanwhile come with a commit, which then includes this record.
         can_wait: attempt.outcome.is_accepted()
             && !probe
@@ -57,11 +57,11 @@ pub(super) async fn deliver(
     };
     // Crash point: the receiver may have the message without a record here. It gets the message again, under the same id.
     CrashPoint::AttemptAnswered.reached();
-    let settled = shared.store.settle(ended).await?;
+    let result = shared.store.record_attempt(ended).await?;
     shared.heartbeat.beat(at);
-    log(&shared.subscriber, &delivery, number, &attempt, &settled);
-    count(&shared.subscriber, &delivery, &attempt, &settled, at);
-    Ok(settled)
+    log(&shared.subscriber, &delivery, number, &attempt, &result);
+    count(&shared.subscriber, &delivery, &attempt, &result, at);
+    Ok(result)
 }
 
 /// Sends the callback once.
@@ -95,14 +95,14 @@ fn log(
     delivery: &PendingDelivery,
     number: u32,
     attempt: &Attempt,
-    settled: &Settled,
+    result: &AttemptResult,
 ) {
     let (name, message) = (&subscriber.name, &delivery.message);
     let (message_id, label_id, kind) = (&message.message_id, message.label_id.as_deref(), &message.kind);
     let duration_ms = millis(attempt.duration);
     let (outcome, detail) = (attempt.outcome.shown(), attempt.detail.as_deref());
-    let state = settled.health.state;
-    match settled.next {
+    let state = result.health.state;
+    match result.next {
         AfterAttempt::Delivered if number == 1 => {
             debug!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, duration_ms, "delivered");
         }
@@ -111,7 +111,7 @@ fn log(
                 "delivered after retry: {message_id} to {name}, attempt {number}");
         }
         AfterAttempt::Retry(_) if state != HealthState::Ok => {
-            let probe_at = settled.health.probe_at.map(tracing::field::display);
+            let probe_at = result.health.probe_at.map(tracing::field::display);
             info!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,
                 outcome, detail, probe_at, "probe failed: {message_id} to {name}: {outcome}");
         }
@@ -129,7 +129,7 @@ fn log(
                 outcome, detail, "dead: {message_id} to {name}, retry schedule used up while others were accepted");
         }
     }
-    match settled.change {
+    match result.change {
         Some(HealthChange::Failing | HealthChange::Paused) if state == HealthState::Paused => {
             warn!(subscriber = %name, outcome, "subscriber {name} paused until it is resumed or its url changes: it \
                 answered 410 Gone");
@@ -149,14 +149,14 @@ fn count(
     subscriber: &Subscriber,
     delivery: &PendingDelivery,
     attempt: &Attempt,
-    settled: &Settled,
+    result: &AttemptResult,
     now: Timestamp,
 ) {
     let name = subscriber.name.as_str();
     metrics().attempted(name, attempt.outcome.as_str());
-    match settled.next {
+    match result.next {
         AfterAttempt::Delivered => {
-            let took = settled.queued_at.map(|from| now.duration_since(from).try_into().unwrap_or_default());
+            let took = result.queued_at.map(|from| now.duration_since(from).try_into().unwrap_or_default());
             took.into_iter().for_each(|took| metrics().delivered(name, took));
         }
         AfterAttempt::Dead if delivery.lane.is_some() => metrics().dead(name),

@@ -25,7 +25,7 @@ use crate::domain::delivery::outbox::{
 };
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
-use crate::store::outbox::{Inbox, Settled};
+use crate::store::outbox::{AttemptResult, Inbox};
 use crate::store::{Store, StoreError};
 use crate::webhook::{NoClient, WebhookClient};
 use crate::workers::heartbeat::{Heartbeat, IDLE_INTERVAL};
@@ -65,9 +65,9 @@ struct AttemptNote {
 /// An attempt that was recorded.
 struct RecordedAttempt {
     key: i64,
-    /// The lane and the place in it.
+    /// The lane and the position in it.
     lane: Option<(i64, i64)>,
-    settled: Settled,
+    result: AttemptResult,
 }
 
 /// State shared by the attempts in flight.
@@ -159,23 +159,23 @@ impl Courier {
     fn finish(&mut self, ended: RecordedAttempt) -> Result<(), StoreError> {
         // Before the outbox changes, so that deliveries handed over earlier are known.
         self.empty_inbox();
-        self.settle(ended);
+        self.apply(ended);
         while let Some(ended) = self.in_flight.ended_by_now() {
-            self.settle(ended?);
+            self.apply(ended?);
         }
         Ok(())
     }
 
-    fn settle(&mut self, ended: RecordedAttempt) {
-        let RecordedAttempt { key, lane, settled } = ended;
-        if let Some((lane, place)) = lane {
-            self.outbox.finish((lane, place, key), settled.pending);
+    fn apply(&mut self, ended: RecordedAttempt) {
+        let RecordedAttempt { key, lane, result } = ended;
+        if let Some((lane, position)) = lane {
+            self.outbox.finish((lane, position, key), result.pending);
         }
-        if settled.version > self.version {
-            self.version = settled.version;
-            self.health = Some(Health::clone(&settled.health));
+        if result.version > self.version {
+            self.version = result.version;
+            self.health = Some(Health::clone(&result.health));
         }
-        if settled.change.is_some() {
+        if result.change.is_some() {
             // The change replanned other deliveries.
             self.stale = true;
         }
@@ -280,13 +280,13 @@ impl Courier {
         let shared = Arc::clone(&self.shared);
         let CourierShared { subscriber, url_digest, store, .. } = &*shared;
         for _ in 0..MAX_HEALTH_READS {
-            self.version = store.settled_version();
+            self.version = store.recorded_version();
             let health = store.subscriber_health(&subscriber.name).await?;
             if let Some(known) = &health.url_digest
                 && known != url_digest
             {
                 store.record_url(&subscriber.name, url_digest.clone(), now).await?;
-            } else if store.settled_version() == self.version {
+            } else if store.recorded_version() == self.version {
                 // The first URL is written with the first attempt.
                 return Ok(health);
             }
@@ -312,9 +312,9 @@ impl Courier {
         let key = delivery.key;
         let shared = Arc::clone(&self.shared);
         self.in_flight.start(key, note, async move {
-            let lane = delivery.lane.map(|lane| (lane, delivery.place));
-            let settled = attempt::deliver(shared, delivery, probe, now).await?;
-            Ok(RecordedAttempt { key, lane, settled })
+            let lane = delivery.lane.map(|lane| (lane, delivery.position));
+            let result = attempt::deliver(shared, delivery, probe, now).await?;
+            Ok(RecordedAttempt { key, lane, result })
         });
     }
 }

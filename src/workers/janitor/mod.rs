@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::StoreConfig;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::time::{after, earlier, later, signed};
-use crate::store::inspection::Place;
+use crate::store::inspection::InspectionPosition;
 use crate::store::upkeep::RetentionLimits;
 use crate::store::{Store, StoreError};
 use crate::workers::learned_rates::SharedRates;
@@ -71,26 +71,26 @@ pub async fn run(
 /// The daily check of the database ([`crate::store::inspection`]).
 struct Inspection {
     due_at: Timestamp,
-    place: Option<Place>,
+    position: Option<InspectionPosition>,
 }
 
 impl Inspection {
     fn new(now: Timestamp) -> Self {
-        Self { due_at: later(now, signed(STEP_INTERVAL)), place: None }
+        Self { due_at: later(now, signed(STEP_INTERVAL)), position: None }
     }
 
     /// Does one step if the check is due or has begun. Returns whether there is more.
     async fn step(&mut self, store: &Store, now: Timestamp) -> Result<bool, StoreError> {
         self.due_at = self.due_at.min(later(now, INSPECTION_INTERVAL));
-        if self.place.is_none() && now < self.due_at {
+        if self.position.is_none() && now < self.due_at {
             return Ok(false);
         }
-        self.place = store.inspect(self.place.unwrap_or_default(), CHUNK).await?;
-        if self.place.is_none() {
+        self.position = store.inspect(self.position.unwrap_or_default(), CHUNK).await?;
+        if self.position.is_none() {
             self.due_at = later(now, INSPECTION_INTERVAL);
             debug!("the database was checked: no damage");
         }
-        Ok(self.place.is_some())
+        Ok(self.position.is_some())
     }
 }
 

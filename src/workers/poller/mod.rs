@@ -215,7 +215,7 @@ impl Poller {
             } else {
                 self.schedule.pop(now)
             };
-            let Some(place) = next else {
+            let Some(index) = next else {
                 if self.in_flight.is_empty() {
                     access.end_catching_up();
                 }
@@ -224,24 +224,24 @@ impl Poller {
             let permit = match access.acquire(RequestKind::Poll, now).await? {
                 Ok(permit) => permit,
                 Err(free_at) => {
-                    self.schedule.end(place);
+                    self.schedule.end(index);
                     return Ok(free_at);
                 }
             };
-            let entry = *self.schedule.entry(place);
+            let entry = *self.schedule.entry(index);
             let lateness = entry.planned_poll_at().map(|due_at| entry.pace().lateness(due_at, now));
             access.record_lateness(lateness);
             let polled = LabelInFlight {
-                place,
+                index,
                 entry,
-                id: self.schedule.id(place),
+                id: self.schedule.id(index),
                 carrier: self.schedule.carrier(&entry),
                 service: self.schedule.service(&entry),
                 unwritten: self.batch.withdraw(entry.row),
                 sent_at: permit.allowed.sent_at,
             };
             self.in_flight.start(
-                i64::from(place),
+                i64::from(index),
                 (),
                 one::poll(Arc::clone(&self.shared), permit, polled, now),
             );
@@ -257,25 +257,25 @@ impl Poller {
             self.schedule.hold(&carrier, until);
         }
         self.batch.touch(at);
-        let LabelInFlight { place, entry, .. } = polled;
+        let LabelInFlight { index, entry, .. } = polled;
         match found {
             one::PollResult::Unchanged(next) => {
-                if self.schedule.entry(place).version != entry.version {
+                if self.schedule.entry(index).version != entry.version {
                     // The registry changed the label meanwhile.
-                    self.schedule.end(place);
+                    self.schedule.end(index);
                     return Ok(());
                 }
                 let (due_at, pace) = (next.next_poll_at, next.pace);
-                self.schedule.end_unchanged(place, due_at, next.wait_ms, pace, at);
+                self.schedule.end_unchanged(index, due_at, next.wait_ms, pace, at);
                 let measurement = freshness::lateness(entry.planned_poll_at(), polled.sent_at);
                 self.batch.add_unchanged(&entry, polled.carrier, *next, measurement, at);
             }
             one::PollResult::Recorded(label) => {
-                self.schedule.end(place);
+                self.schedule.end(index);
                 self.put(&label, at);
             }
             one::PollResult::Superseded => {
-                self.schedule.end(place);
+                self.schedule.end(index);
                 self.apply_registry_changes(at).await?;
             }
         }

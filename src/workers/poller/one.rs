@@ -15,7 +15,7 @@ use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::domain::polling::poll;
 use crate::domain::polling::poll::{PollContext, PollPlan, UnchangedPlan};
-use crate::domain::polling::schedule::{Entry, Place};
+use crate::domain::polling::schedule::{Entry, EntryIndex};
 use crate::domain::tracking::reading::Reading;
 use crate::domain::words::counted;
 use crate::metrics::metrics;
@@ -35,7 +35,7 @@ pub(super) struct PollerShared {
 
 /// A label in flight, as it was when its poll started.
 pub(super) struct LabelInFlight {
-    pub place: Place,
+    pub index: EntryIndex,
     pub entry: Entry,
     pub id: LabelId,
     pub carrier: Option<Arc<str>>,

@@ -9,7 +9,7 @@ use crate::config::{FileScan, FileStamp, FoundFile};
 use crate::domain::time::later;
 
 /// A file is read after this time without a change.
-pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_secs(1);
+pub(super) const STABLE_AFTER: SignedDuration = SignedDuration::from_secs(1);
 /// A file that keeps being replaced is read after this time.
 const MAX_BUSY: SignedDuration = SignedDuration::from_secs(10);
 /// A file that keeps being written in place is read up to its last complete line after this time.
@@ -31,7 +31,7 @@ struct SeenFile {
 
 impl SeenFile {
     fn at_rest(&self, now: Timestamp) -> bool {
-        now.duration_since(self.since) >= SETTLE_TIME
+        now.duration_since(self.since) >= STABLE_AFTER
             || (self.replaced && now.duration_since(self.busy_since) >= MAX_BUSY)
     }
 
@@ -76,7 +76,7 @@ impl Files {
                 None => {
                     // At the start, files with an old modification time count as complete.
                     let old = first && now.as_millisecond().saturating_sub(stamp.changed_ms()) >= 1_000;
-                    let since = if old { now.checked_sub(SETTLE_TIME).unwrap_or(now) } else { now };
+                    let since = if old { now.checked_sub(STABLE_AFTER).unwrap_or(now) } else { now };
                     let seen =
                         SeenFile { stamp: *stamp, since, busy_since: now, replaced: false, read: None };
                     self.seen.insert(path.clone(), seen);
@@ -93,7 +93,7 @@ impl Files {
 
     /// A file that exists only briefly, such as a draft, is not reported.
     fn note_left_out(&mut self, scan: &FileScan, now: Timestamp, first: bool) {
-        let since = if first { now.checked_sub(SETTLE_TIME).unwrap_or(now) } else { now };
+        let since = if first { now.checked_sub(STABLE_AFTER).unwrap_or(now) } else { now };
         let before = std::mem::take(&mut self.left_out);
         for left_out in &scan.left_out {
             let since = before.get(&left_out.path).copied().unwrap_or(since);
@@ -103,23 +103,24 @@ impl Files {
 
     /// Whether a path has been left out for long enough to report it.
     pub(super) fn is_left_out(&self, path: &Path) -> bool {
-        let lasts = |since: &Timestamp| self.now.is_some_and(|now| now.duration_since(*since) >= SETTLE_TIME);
+        let lasts =
+            |since: &Timestamp| self.now.is_some_and(|now| now.duration_since(*since) >= STABLE_AFTER);
         self.left_out.get(path).is_some_and(lasts)
     }
 
     /// Returns the files that may be read, and the paths of files that are still changing.
-    pub(super) fn settled(&self, scan: &FileScan, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
+    pub(super) fn stable(&self, scan: &FileScan, now: Timestamp) -> (Vec<FoundFile>, Vec<PathBuf>) {
         let is_readable =
             |file: &FoundFile| self.seen.get(&file.path).is_some_and(|seen| seen.is_readable(now));
-        let (mut settled, pending): (Vec<FoundFile>, Vec<FoundFile>) =
+        let (mut stable, pending): (Vec<FoundFile>, Vec<FoundFile>) =
             scan.files.iter().cloned().partition(is_readable);
-        for file in &mut settled {
+        for file in &mut stable {
             file.growing = self.seen.get(&file.path).is_some_and(|seen| seen.is_growing(now));
         }
         let mut pending: Vec<PathBuf> = pending.into_iter().map(|file| file.path).collect();
         // Their labels stay as well.
         pending.extend(scan.left_out.iter().map(|left_out| left_out.path.clone()));
-        (settled, pending)
+        (stable, pending)
     }
 
     /// Marks all files of the scan except `pending` as read.
@@ -136,6 +137,6 @@ impl Files {
     pub(super) fn wake(&self, now: Timestamp) -> Option<Timestamp> {
         let unread = self.seen.values().filter(|seen| seen.read != Some(seen.stamp)).map(|seen| seen.since);
         let fresh = self.left_out.values().copied();
-        unread.chain(fresh).map(|since| later(since, SETTLE_TIME)).filter(|at| *at > now).min()
+        unread.chain(fresh).map(|since| later(since, STABLE_AFTER)).filter(|at| *at > now).min()
     }
 }

@@ -37,7 +37,7 @@ use files::Files;
 use watching::Watching;
 
 /// The label sources of the configuration; `None` until it was read.
-pub type Wanted = Option<Arc<LabelSources>>;
+pub type CurrentSources = Option<Arc<LabelSources>>;
 
 /// The scan interval of all label files, watched or not.
 const SCAN_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
@@ -50,19 +50,19 @@ const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(500);
 /// The wait after an event, because events of a file come in groups.
 const COALESCE_WAIT: Duration = Duration::from_millis(100);
 
-/// Applies the sources in `wanted` until `shutdown`.
+/// Applies `current`, and each change of it, until `shutdown`.
 pub async fn run(
     store: Store,
-    mut wanted: watch::Receiver<Wanted>,
+    mut current: watch::Receiver<CurrentSources>,
     notices: Notices,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
     let mut registrar = Registrar::new(store);
     let mut watching = Watching::default();
-    wanted.mark_changed();
+    current.mark_changed();
     loop {
-        if wanted.has_changed().unwrap_or(false) {
-            let sources = wanted.borrow_and_update().clone();
+        if current.has_changed().unwrap_or(false) {
+            let sources = current.borrow_and_update().clone();
             if let Some(sources) = sources {
                 // The watches start before the first scan, so that no change is missed.
                 watching.follow(watching::interests(&sources, &FileScan::default()));
@@ -79,7 +79,7 @@ pub async fn run(
             let again = if watching.problem().is_some() {
                 Some(UNWATCHED_SCAN_INTERVAL)
             } else {
-                newly_watched.then_some(files::SETTLE_TIME)
+                newly_watched.then_some(files::STABLE_AFTER)
             };
             wake = again.map_or(wake, |again| wake.min(later(clock::now(), again)));
         }
@@ -98,8 +98,8 @@ pub async fn run(
         };
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
-            changed = wanted.changed() => match changed {
-                Ok(()) => wanted.mark_changed(),
+            changed = current.changed() => match changed {
+                Ok(()) => current.mark_changed(),
                 Err(_) => return Ok(()),
             },
             () = coalesced => {}
@@ -111,7 +111,7 @@ pub async fn run(
 /// State of the registrar between two steps.
 pub struct Registrar {
     store: Store,
-    sources: Wanted,
+    sources: CurrentSources,
     /// Whether the configuration changed, so everything is read.
     forced: bool,
     scan: FileScan,
@@ -171,11 +171,11 @@ impl Registrar {
     }
 
     async fn read(&mut self, sources: &Arc<LabelSources>, now: Timestamp) -> Result<(), StoreError> {
-        let (settled, pending) = self.files.settled(&self.scan, now);
+        let (stable, pending) = self.files.stable(&self.scan, now);
         let growing: Vec<PathBuf> =
-            settled.iter().filter(|file| file.growing).map(|file| file.path.clone()).collect();
+            stable.iter().filter(|file| file.growing).map(|file| file.path.clone()).collect();
         let reading_from = Arc::clone(sources);
-        let reading = blocking(move || reading_from.read(settled)).await?;
+        let reading = blocking(move || reading_from.read(stable)).await?;
         self.files.read(&self.scan, &pending);
         self.unreadable = reading.left_out.clone();
         self.rows_left_out = rows_left_out(&reading.faults, reading.fault_count);

@@ -126,14 +126,14 @@ async fn behave(State(server): State<Arc<Server>>, body: String) {
 }
 
 #[derive(Deserialize)]
-struct Wanted {
+struct CountQuery {
     latencies: bool,
 }
 
-async fn counted(State(server): State<Arc<Server>>, Query(wanted): Query<Wanted>) -> String {
+async fn counted(State(server): State<Arc<Server>>, Query(query): Query<CountQuery>) -> String {
     let (first, last) = (server.first_post_at.load(Relaxed), server.last_post_at.load(Relaxed));
     let mut latencies = Vec::new();
-    if wanted.latencies {
+    if query.latencies {
         latencies.clone_from(&server.latencies.lock().unwrap());
         latencies.sort_by(f64::total_cmp);
     }

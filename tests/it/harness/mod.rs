@@ -377,7 +377,7 @@ pub fn nth(n: u64) -> u64 {
 }
 
 /// The inverse of [`nth`].
-pub fn place(seq: u64) -> u64 {
+pub fn position(seq: u64) -> u64 {
     seq + 1 - FIRST_SEQ
 }
 

@@ -12,7 +12,7 @@ use trackpost::store::replay::{Repeat, ReplaySpan, StateBefore, StoredMessage};
 use trackpost::store::upkeep::RetentionLimits;
 
 use crate::harness::parcel::{event, in_transit, tracking};
-use crate::harness::{Harness, ORDERS, connect, hours, nth, place, seconds};
+use crate::harness::{Harness, ORDERS, connect, hours, nth, position, seconds};
 
 const PENDING: &str = "SELECT count(*) FROM deliveries WHERE state = 'pending'";
 
@@ -39,11 +39,11 @@ async fn queue(harness: &Harness, chosen: impl Fn(&StoredMessage) -> bool, wait:
     let all = stored(harness).await;
     let again: Vec<Repeat> = (0..)
         .zip(all.iter().filter(|stored| chosen(stored)))
-        .map(|(place, stored)| Repeat {
+        .map(|(index, stored)| Repeat {
             message: stored.row,
             lane: stored.lane,
             before: stored.before,
-            at: harness.now() + seconds(place * wait),
+            at: harness.now() + seconds(index * wait),
         })
         .collect();
     harness.store().queue_again(&orders(), Format::Standard, &again, harness.now()).await.unwrap()
@@ -58,7 +58,7 @@ fn received_from(harness: &Harness, start: usize) -> Vec<(u64, u16)> {
     let callbacks = harness.callbacks("orders");
     callbacks[start..]
         .iter()
-        .map(|callback| (place(callback.seq.unwrap()), callback.answered.unwrap()))
+        .map(|callback| (position(callback.seq.unwrap()), callback.answered.unwrap()))
         .collect()
 }
 

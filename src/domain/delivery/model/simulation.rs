@@ -210,7 +210,7 @@ impl Simulation {
         };
         let (key, format) = (message as i64, Format::Standard);
         let lane = Some(lane as i64);
-        PendingDelivery { key, message: Arc::new(content), format, lane, place: key, attempts, schedule }
+        PendingDelivery { key, message: Arc::new(content), format, lane, position: key, attempts, schedule }
     }
 
     pub(super) fn of_lane(&self, lane: usize) -> impl Iterator<Item = usize> {
@@ -296,8 +296,8 @@ impl Simulation {
                 assert!(others, "dead although no other was accepted");
             }
         }
-        let place = message as i64;
-        self.memory.finish((self.outbox[message].lane as i64, place, place), pending);
+        let position = message as i64;
+        self.memory.finish((self.outbox[message].lane as i64, position, position), pending);
         self.episodes += usize::from(change == Some(HealthChange::Failing));
         if let Some(change) = change {
             self.reschedule(|other, schedule| other != message && schedule.hasten(change.cause(), at(now)));

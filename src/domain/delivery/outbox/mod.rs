@@ -50,7 +50,7 @@ pub struct PendingDelivery {
     /// Key of the label, or a negative key of the subject of a system message; `None` for a ping.
     pub lane: Option<i64>,
     /// Position in the lane.
-    pub place: i64,
+    pub position: i64,
     /// Number of attempts.
     pub attempts: u32,
     pub schedule: DeliverySchedule,
@@ -263,16 +263,16 @@ impl Outbox {
     }
 
     /// Ends an attempt. `pending`: attempts and schedule if the delivery stays pending, else `None`.
-    pub fn finish(&mut self, (id, place, key): (i64, i64, i64), pending: Option<(u32, DeliverySchedule)>) {
+    pub fn finish(&mut self, (id, position, key): (i64, i64, i64), pending: Option<(u32, DeliverySchedule)>) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if lane.in_flight == Some(key) {
             lane.in_flight = None;
         }
-        match (lane.waiting.get_mut(&place), pending) {
+        match (lane.waiting.get_mut(&position), pending) {
             (Some(delivery), Some((attempts, schedule))) => {
                 (delivery.attempts, delivery.schedule) = (attempts, schedule);
             }
-            (Some(_), None) => self.remove(id, place),
+            (Some(_), None) => self.remove(id, position),
             // The delivery is in the table only.
             (None, Some(_)) => lane.more = true,
             (None, None) => {}
@@ -288,14 +288,14 @@ impl Outbox {
         let lane = self.lanes.entry(id).or_default();
         lane.more |= more;
         let size = delivery.message.body.len();
-        if lane.waiting.insert(delivery.place, delivery).is_none() {
+        if lane.waiting.insert(delivery.position, delivery).is_none() {
             self.deliveries += 1;
             self.bytes += size;
         }
     }
 
-    fn remove(&mut self, id: i64, place: i64) {
-        let gone = self.lanes.get_mut(&id).and_then(|lane| lane.waiting.remove(&place));
+    fn remove(&mut self, id: i64, position: i64) {
+        let gone = self.lanes.get_mut(&id).and_then(|lane| lane.waiting.remove(&position));
         if let Some(gone) = gone {
             self.deliveries -= 1;
             self.bytes -= gone.message.body.len();

@@ -19,7 +19,7 @@ fn delivery(lane: i64, key: i64, due: i64) -> PendingDelivery {
         message: Arc::new(content),
         format: Format::Standard,
         lane: Some(lane),
-        place: key,
+        position: key,
         attempts: 0,
         schedule: DeliverySchedule::first(at(due)),
     }

@@ -46,7 +46,7 @@ const PLAIN: u8 = 2;
 pub(super) const FAILING: u8 = 4;
 /// Flag: the label is being polled and is not in a queue.
 pub(super) const IN_FLIGHT: u8 = 8;
-/// Flag: the place is free.
+/// Flag: the entry is free.
 pub(super) const VACANT: u8 = 16;
 const REFUSED: u8 = 32;
 

@@ -1,7 +1,7 @@
 //! The schedule of an account: all labels that are polled, in memory.
 //!
 //! It selects the next label, sums up the demand of all labels, and holds what an unchanged answer needs, so that such
-//! an answer needs no database access. A label takes about 90 bytes: an [`Entry`], a place in a queue and a place in an
+//! an answer needs no database access. A label takes about 90 bytes: an [`Entry`], a index in a queue and a index in an
 //! index. The database is the truth: the schedule is read from it at start and after each change of the registry.
 
 mod entry;
@@ -22,8 +22,8 @@ pub use entry::{Entry, prefix};
 use entry::{FAILING, IN_FLIGHT, VACANT};
 pub use queues::{MAX_LABELS, NEWEST_EVERY, OLDEST_EVERY, Queues};
 
-/// The place of a label in the schedule.
-pub type Place = u32;
+/// The index of a label in the schedule.
+pub type EntryIndex = u32;
 
 /// Number of labels that are searched for a suitable probe.
 const MAX_CANDIDATES: usize = 64;
@@ -32,13 +32,13 @@ const MAX_CANDIDATES: usize = 64;
 #[derive(Debug, Default)]
 pub struct Schedule {
     entries: Vec<Entry>,
-    vacant: Vec<Place>,
-    by_row: HashTable<Place>,
+    vacant: Vec<EntryIndex>,
+    by_row: HashTable<EntryIndex>,
     hasher: RandomState,
     queues: Queues,
     texts: Texts,
     /// Ids that are not `se-` and a plain number.
-    odd_ids: HashMap<Place, LabelId>,
+    odd_ids: HashMap<EntryIndex, LabelId>,
     /// Demand of all labels, in billionths of a request per second.
     nanohertz: i64,
     in_flight: usize,
@@ -104,9 +104,9 @@ impl Schedule {
     /// the latest, because the clock may have been ahead when the wait was planned. A label in flight stays in flight;
     /// the result of its poll decides. `alert_at`: when an alert may be due next. Returns `false` if the schedule is full.
     pub fn put(&mut self, label: &LabelRecord, alert_at: Option<Timestamp>, now: Timestamp) -> bool {
-        let place = self.place_of(label.row);
+        let index = self.index_of(label.row);
         if label.poll_state.next_poll_at.is_none() {
-            place.into_iter().for_each(|place| self.remove(place));
+            index.into_iter().for_each(|index| self.remove(index));
             return true;
         }
         let carrier = self.texts.number(label.poll_state.carrier_code.as_deref());
@@ -114,65 +114,65 @@ impl Schedule {
         let number = plain_number(&label.key.id);
         let mut entry = Entry::new(label, alert_at, number.unwrap_or(u64::MAX), carrier, service);
         entry.due_ms = entry.due_ms.min(entry.latest_ms(now));
-        let place = match place {
-            Some(place) => {
-                entry.set(IN_FLIGHT, self.entries[place as usize].has(IN_FLIGHT));
-                self.dequeue(place);
-                self.nanohertz += entry.nanohertz() - self.entries[place as usize].nanohertz();
-                self.entries[place as usize] = entry;
-                place
+        let index = match index {
+            Some(index) => {
+                entry.set(IN_FLIGHT, self.entries[index as usize].has(IN_FLIGHT));
+                self.dequeue(index);
+                self.nanohertz += entry.nanohertz() - self.entries[index as usize].nanohertz();
+                self.entries[index as usize] = entry;
+                index
             }
             None => match self.add(entry) {
-                Some(place) => place,
+                Some(index) => index,
                 None => return false,
             },
         };
         match number {
-            Some(_) => drop(self.odd_ids.remove(&place)),
-            None => drop(self.odd_ids.insert(place, label.key.id.clone())),
+            Some(_) => drop(self.odd_ids.remove(&index)),
+            None => drop(self.odd_ids.insert(index, label.key.id.clone())),
         }
-        self.enqueue(place);
+        self.enqueue(index);
         true
     }
 
     /// Returns the next label to poll at `now`, if one is due. It is in flight until [`Self::end`] or
     /// [`Self::end_unchanged`].
-    pub fn pop(&mut self, now: Timestamp) -> Option<Place> {
-        let place = self.queues.pop(now)?;
-        let entry = &mut self.entries[place as usize];
+    pub fn pop(&mut self, now: Timestamp) -> Option<EntryIndex> {
+        let index = self.queues.pop(now)?;
+        let entry = &mut self.entries[index as usize];
         entry.set(IN_FLIGHT, true);
         self.in_flight += 1;
-        Some(place)
+        Some(index)
     }
 
     /// As [`Self::pop`], for the probe of an account that is not ok. The best probe is a label whose last poll succeeded
     /// and whose row is not `status_changed_by`, which changed the account's status: a label that fails by itself proves
     /// nothing.
-    pub fn pop_probe(&mut self, status_changed_by: Option<i64>, now: Timestamp) -> Option<Place> {
+    pub fn pop_probe(&mut self, status_changed_by: Option<i64>, now: Timestamp) -> Option<EntryIndex> {
         let mut passed = Vec::new();
         let mut found = None;
         while found.is_none() && passed.len() < MAX_CANDIDATES {
-            let Some(place) = self.pop(now) else { break };
-            let entry = self.entry(place);
+            let Some(index) = self.pop(now) else { break };
+            let entry = self.entry(index);
             if entry.is_failing() || Some(entry.row) == status_changed_by {
-                passed.push(place);
+                passed.push(index);
             } else {
-                found = Some(place);
+                found = Some(index);
             }
         }
         let probe = found.or(passed.first().copied());
-        passed.into_iter().filter(|place| Some(*place) != probe).for_each(|place| self.end(place));
+        passed.into_iter().filter(|index| Some(*index) != probe).for_each(|index| self.end(index));
         probe
     }
 
-    pub fn entry(&self, place: Place) -> &Entry {
-        &self.entries[place as usize]
+    pub fn entry(&self, index: EntryIndex) -> &Entry {
+        &self.entries[index as usize]
     }
 
-    pub fn id(&self, place: Place) -> LabelId {
-        match self.odd_ids.get(&place) {
+    pub fn id(&self, index: EntryIndex) -> LabelId {
+        match self.odd_ids.get(&index) {
             Some(id) => id.clone(),
-            None => LabelId::numbered(self.entry(place).number),
+            None => LabelId::numbered(self.entry(index).number),
         }
     }
 
@@ -185,36 +185,36 @@ impl Schedule {
     }
 
     /// Ends the poll of a label. It is due as before; [`Self::put`] applies the changes.
-    pub fn end(&mut self, place: Place) {
-        let entry = &mut self.entries[place as usize];
+    pub fn end(&mut self, index: EntryIndex) {
+        let entry = &mut self.entries[index as usize];
         if !entry.has(IN_FLIGHT) {
             return;
         }
         entry.set(IN_FLIGHT, false);
         self.in_flight -= 1;
         if entry.has(VACANT) {
-            self.vacant.push(place);
+            self.vacant.push(index);
         } else {
-            self.enqueue(place);
+            self.enqueue(index);
         }
     }
 
     /// Ends the poll of a label with an unchanged answer at `now`. The next poll is due at `due_at`, after `wait_ms`.
     pub fn end_unchanged(
         &mut self,
-        place: Place,
+        index: EntryIndex,
         due_at: Timestamp,
         wait_ms: u32,
         pace: Pace,
         now: Timestamp,
     ) {
-        let entry = &mut self.entries[place as usize];
+        let entry = &mut self.entries[index as usize];
         if !entry.has(VACANT) {
             self.nanohertz -= entry.nanohertz();
             entry.answer_unchanged(due_at.as_millisecond(), wait_ms, pace, now);
             self.nanohertz += entry.nanohertz();
         }
-        self.end(place);
+        self.end(index);
     }
 
     /// Lets the labels of `carrier` wait until `until`.
@@ -240,69 +240,69 @@ impl Schedule {
 
     /// Makes each label due at `latest_ms` at the latest; `None` leaves it as it is.
     fn pull_in(&mut self, latest_ms: impl Fn(&Entry) -> Option<i64>) {
-        for place in 0..self.entries.len() as Place {
-            let entry = self.entries[place as usize];
+        for index in 0..self.entries.len() as EntryIndex {
+            let entry = self.entries[index as usize];
             let Some(due_ms) = latest_ms(&entry).filter(|latest| entry.due_ms > *latest) else { continue };
             if !entry.has(VACANT) {
-                self.dequeue(place);
-                self.entries[place as usize].due_ms = due_ms;
-                self.enqueue(place);
+                self.dequeue(index);
+                self.entries[index as usize].due_ms = due_ms;
+                self.enqueue(index);
             }
         }
     }
 
-    fn place_of(&self, row: i64) -> Option<Place> {
+    fn index_of(&self, row: i64) -> Option<EntryIndex> {
         let hash = self.hasher.hash_one(row);
-        self.by_row.find(hash, |place| self.entries[*place as usize].row == row).copied()
+        self.by_row.find(hash, |index| self.entries[*index as usize].row == row).copied()
     }
 
-    fn add(&mut self, entry: Entry) -> Option<Place> {
-        let place = match self.vacant.pop() {
-            Some(place) => {
-                self.entries[place as usize] = entry;
-                place
+    fn add(&mut self, entry: Entry) -> Option<EntryIndex> {
+        let index = match self.vacant.pop() {
+            Some(index) => {
+                self.entries[index as usize] = entry;
+                index
             }
             None if self.entries.len() >= MAX_LABELS => return None,
             None => {
                 self.entries.push(entry);
-                (self.entries.len() - 1) as Place
+                (self.entries.len() - 1) as EntryIndex
             }
         };
         let Self { entries, by_row, hasher, .. } = self;
-        let hash = |place: &Place| hasher.hash_one(entries[*place as usize].row);
-        by_row.insert_unique(hasher.hash_one(entry.row), place, hash);
+        let hash = |index: &EntryIndex| hasher.hash_one(entries[*index as usize].row);
+        by_row.insert_unique(hasher.hash_one(entry.row), index, hash);
         self.nanohertz += entry.nanohertz();
-        Some(place)
+        Some(index)
     }
 
-    fn remove(&mut self, place: Place) {
-        self.dequeue(place);
-        let row = self.entries[place as usize].row;
+    fn remove(&mut self, index: EntryIndex) {
+        self.dequeue(index);
+        let row = self.entries[index as usize].row;
         let hash = self.hasher.hash_one(row);
-        if let Ok(found) = self.by_row.find_entry(hash, |other| *other == place) {
+        if let Ok(found) = self.by_row.find_entry(hash, |other| *other == index) {
             found.remove();
         }
-        self.odd_ids.remove(&place);
-        let entry = &mut self.entries[place as usize];
+        self.odd_ids.remove(&index);
+        let entry = &mut self.entries[index as usize];
         self.nanohertz -= entry.nanohertz();
         entry.set(VACANT, true);
-        // The place of a label in flight becomes free when its poll ends.
+        // The index of a label in flight becomes free when its poll ends.
         if !entry.has(IN_FLIGHT) {
-            self.vacant.push(place);
+            self.vacant.push(index);
         }
     }
 
-    fn enqueue(&mut self, place: Place) {
-        let entry = self.entries[place as usize];
+    fn enqueue(&mut self, index: EntryIndex) {
+        let entry = self.entries[index as usize];
         if !entry.has(IN_FLIGHT) {
-            self.queues.insert(entry.carrier, entry.pace(), entry.due_ms, place);
+            self.queues.insert(entry.carrier, entry.pace(), entry.due_ms, index);
         }
     }
 
-    fn dequeue(&mut self, place: Place) {
-        let entry = self.entries[place as usize];
+    fn dequeue(&mut self, index: EntryIndex) {
+        let entry = self.entries[index as usize];
         if !entry.has(IN_FLIGHT) {
-            self.queues.remove(entry.carrier, entry.pace(), entry.due_ms, place);
+            self.queues.remove(entry.carrier, entry.pace(), entry.due_ms, index);
         }
     }
 }

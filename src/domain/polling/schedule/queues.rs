@@ -18,32 +18,32 @@ pub const NEWEST_EVERY: u64 = 4;
 /// Every 128th turn polls the label that is overdue longest by the clock, so that no label starves.
 pub const OLDEST_EVERY: u64 = 128;
 
-/// Number of bits of a place.
-const PLACE_BITS: u32 = 22;
+/// Number of bits of a index.
+const INDEX_BITS: u32 = 22;
 /// Maximum number of labels.
-pub const MAX_LABELS: usize = 1 << PLACE_BITS;
+pub const MAX_LABELS: usize = 1 << INDEX_BITS;
 
-/// A due time (ms since 1970, below 2^42, which is in the year 2109) and a place, packed into one number that sorts by due
-/// time and then by place. Other times are cut to the nearest end.
+/// A due time (ms since 1970, below 2^42, which is in the year 2109) and a index, packed into one number that sorts by due
+/// time and then by index. Other times are cut to the nearest end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Ticket(u64);
 
 impl Ticket {
-    fn new(due_ms: i64, place: u32) -> Self {
-        let due = due_ms.clamp(0, (1 << (u64::BITS - PLACE_BITS)) - 1).unsigned_abs();
-        Self(due << PLACE_BITS | u64::from(place))
+    fn new(due_ms: i64, index: u32) -> Self {
+        let due = due_ms.clamp(0, (1 << (u64::BITS - INDEX_BITS)) - 1).unsigned_abs();
+        Self(due << INDEX_BITS | u64::from(index))
     }
 
     fn due_ms(self) -> i64 {
-        (self.0 >> PLACE_BITS).cast_signed()
+        (self.0 >> INDEX_BITS).cast_signed()
     }
 
-    fn place(self) -> u32 {
+    fn index(self) -> u32 {
         (self.0 % MAX_LABELS as u64) as u32
     }
 }
 
-/// Waiting labels of an account, by group and pace. A place below [`MAX_LABELS`] identifies a label.
+/// Waiting labels of an account, by group and pace. A index below [`MAX_LABELS`] identifies a label.
 #[derive(Debug, Default)]
 pub struct Queues {
     queues: BTreeMap<(u16, Pace), BTreeSet<Ticket>>,
@@ -54,13 +54,13 @@ pub struct Queues {
 }
 
 impl Queues {
-    pub fn insert(&mut self, group: u16, pace: Pace, due_ms: i64, place: u32) {
-        self.queues.entry((group, pace)).or_default().insert(Ticket::new(due_ms, place));
+    pub fn insert(&mut self, group: u16, pace: Pace, due_ms: i64, index: u32) {
+        self.queues.entry((group, pace)).or_default().insert(Ticket::new(due_ms, index));
     }
 
     /// Removes a label that was inserted with these values.
-    pub fn remove(&mut self, group: u16, pace: Pace, due_ms: i64, place: u32) {
-        self.take((group, pace), Ticket::new(due_ms, place));
+    pub fn remove(&mut self, group: u16, pace: Pace, due_ms: i64, index: u32) {
+        self.take((group, pace), Ticket::new(due_ms, index));
     }
 
     /// Lets the labels of `group` wait until `until_ms`.
@@ -93,7 +93,7 @@ impl Queues {
         };
         self.turn = turn;
         self.take(key, ticket);
-        Some(ticket.place())
+        Some(ticket.index())
     }
 
     /// Returns when the next label may be polled. The wait of a group delays its labels.

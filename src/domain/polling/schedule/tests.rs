@@ -80,7 +80,7 @@ mod model {
 #[derive(Default)]
 struct World {
     queues: Queues,
-    /// When it is due and its wait in seconds, by place.
+    /// When it is due and its wait in seconds, by index.
     labels: BTreeMap<u32, (i64, u64)>,
     served: BTreeMap<u32, Vec<i64>>,
 }
@@ -187,25 +187,25 @@ fn a_label_goes_through_the_schedule() {
     put(&mut schedule, label(6, Some(at(10)), None), "se-007-a");
     assert_eq!((schedule.len(), schedule.first_poll_count(), schedule.due_count(at(5))), (2, 1, 1));
     assert!((schedule.demand() - 1.0 / 60.0).abs() < 1e-9);
-    let place = schedule.pop(at(5)).unwrap();
-    assert_eq!(schedule.id(place).as_str(), "se-324658");
-    let entry = *schedule.entry(place);
+    let index = schedule.pop(at(5)).unwrap();
+    assert_eq!(schedule.id(index).as_str(), "se-324658");
+    let entry = *schedule.entry(index);
     assert_eq!(schedule.carrier(&entry).as_deref(), Some("ups"));
     assert_eq!(entry.plain_digest(), Some(prefix(&[7; 32])));
     assert_eq!((schedule.pop(at(5)), schedule.in_flight), (None, 1));
-    schedule.end_unchanged(place, at(60_000), 60_000, Pace::of(Duration::from_secs(60)), at(6));
-    assert_eq!(schedule.entry(schedule.place_of(5).unwrap()).unchanged(), 1);
+    schedule.end_unchanged(index, at(60_000), 60_000, Pace::of(Duration::from_secs(60)), at(6));
+    assert_eq!(schedule.entry(schedule.index_of(5).unwrap()).unchanged(), 1);
     assert_eq!(schedule.next_due(), Some(at(10)));
     let odd = schedule.pop(at(10)).unwrap();
     assert_eq!(schedule.id(odd).as_str(), "se-007-a");
-    // The registry removes it while it is polled: its place comes free at the end.
+    // The registry removes it while it is polled: its index comes free at the end.
     put(&mut schedule, label(6, None, None), "se-007-a");
     assert_eq!(schedule.len(), 2);
     schedule.end(odd);
-    assert_eq!((schedule.len(), schedule.pop(at(20)), schedule.place_of(6)), (1, None, None));
+    assert_eq!((schedule.len(), schedule.pop(at(20)), schedule.index_of(6)), (1, None, None));
     put(&mut schedule, label(9, Some(at(0)), None), "se-9");
-    let place = schedule.pop(at(20)).unwrap();
-    assert_eq!(schedule.id(place).as_str(), "se-9");
+    let index = schedule.pop(at(20)).unwrap();
+    assert_eq!(schedule.id(index).as_str(), "se-9");
 }
 
 #[test]
@@ -220,8 +220,8 @@ fn failures_of_labels_are_reset_after_an_outage() {
     put(&mut schedule, refused, "se-3");
     schedule.make_failing_due(at(0));
     assert_eq!(schedule.next_due(), Some(at(0)));
-    let place = schedule.pop(at(0)).unwrap();
-    assert_eq!((schedule.entry(place).row, schedule.pop(at(0))), (1, None));
+    let index = schedule.pop(at(0)).unwrap();
+    assert_eq!((schedule.entry(index).row, schedule.pop(at(0))), (1, None));
 }
 
 proptest! {
@@ -277,14 +277,14 @@ proptest! {
                         None => waits.remove(&row),
                     };
                 }
-                2 => if let Some(place) = schedule.pop(at(100)) {
-                    let row = schedule.entry(place).row;
+                2 => if let Some(index) = schedule.pop(at(100)) {
+                    let row = schedule.entry(index).row;
                     let wait = wait.unwrap_or(1);
                     let pace = Pace::of(Duration::from_millis(wait.unsigned_abs()));
-                    schedule.end_unchanged(place, at(50), wait as u32, pace, at(100));
+                    schedule.end_unchanged(index, at(50), wait as u32, pace, at(100));
                     waits.insert(row, wait);
                 },
-                _ => if let Some(place) = schedule.pop(at(100)) { schedule.end(place) },
+                _ => if let Some(index) = schedule.pop(at(100)) { schedule.end(index) },
             }
             let sum: i64 = waits.values().map(|wait| 1_000_000_000_000 / wait).sum();
             prop_assert_eq!((schedule.demand() * 1e9).round() as i64, sum);
