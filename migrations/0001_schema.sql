@@ -225,7 +225,7 @@ CREATE TABLE subscribers (
     failures        INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),  -- consecutive
     failures_of     INTEGER,                                           -- the delivery they belong to; null: several
     gone_at         INTEGER,                                           -- the first of consecutive 410s
-    pace            INTEGER CHECK (pace >= 1),                         -- concurrent attempts after an outage; null: unlimited
+    slow_start_limit INTEGER CHECK (slow_start_limit >= 1),            -- concurrent attempts after an outage; null: unlimited
     url_digest      TEXT,
     held_until      INTEGER,
     last_success_at INTEGER,
@@ -281,7 +281,7 @@ CREATE TABLE quotas (
     adaptive_limit  INTEGER CHECK (adaptive_limit BETWEEN 0 AND 1000),
     limited_since   INTEGER,
     throttled_at    INTEGER,                                 -- the last 429
-    -- Mean lateness of recent polls as a fraction of their wait, in thousandths.
+    -- Mean lateness of recent polls as a fraction of their intervals, in thousandths.
     lateness        INTEGER NOT NULL DEFAULT 0 CHECK (lateness >= 0),
     -- Factor by which all waits are stretched, in thousandths.
     stretch         INTEGER NOT NULL DEFAULT 1000 CHECK (stretch >= 1000),
@@ -290,7 +290,7 @@ CREATE TABLE quotas (
     -- Due labels, and those of them without a planned poll: new, or made due by hand.
     due             INTEGER NOT NULL DEFAULT 0 CHECK (due >= 0),
     first_polls     INTEGER NOT NULL DEFAULT 0 CHECK (first_polls >= 0),
-    last_success_at INTEGER,                                 -- the last good answer
+    last_success_at INTEGER,                                 -- the last answer that accepted the key
     CONSTRAINT only_a_smaller_limit_has_a_start CHECK ((adaptive_limit IS NULL) = (limited_since IS NULL))
 ) STRICT, WITHOUT ROWID;
 
@@ -311,14 +311,14 @@ CREATE TABLE discoveries (
 CREATE TABLE freshness (
     account   TEXT    NOT NULL,
     carrier   TEXT    NOT NULL,                                -- '': unknown
-    kind      TEXT    NOT NULL CHECK (kind IN ('own', 'seen', 'unclear', 'behind')),
+    kind      TEXT    NOT NULL CHECK (kind IN ('since_last_poll', 'since_scan', 'implausible_time', 'late_poll')),
     delivered INTEGER NOT NULL CHECK (delivered IN (0, 1)),    -- a scan with status DE or SP
-    day       INTEGER NOT NULL CHECK (day % 86400000 = 0),
+    day       INTEGER NOT NULL CHECK (day % 86400000 = 0),     -- its start, UTC; 0: the sum of all older days
     bucket    INTEGER NOT NULL CHECK (bucket BETWEEN 0 AND 8), -- up to 5m 10m 15m 30m 1h 2h 6h 24h, longer
     events    INTEGER NOT NULL CHECK (events > 0),
     PRIMARY KEY (account, carrier, kind, delivered, day, bucket),
-    CONSTRAINT unclear_has_one_bucket CHECK (kind <> 'unclear' OR bucket = 0),
-    CONSTRAINT behind_counts_no_scans CHECK (kind <> 'behind' OR delivered = 0)
+    CONSTRAINT implausible_times_have_one_bucket CHECK (kind <> 'implausible_time' OR bucket = 0),
+    CONSTRAINT late_polls_count_no_scans         CHECK (kind <> 'late_poll' OR delivered = 0)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE learned_rates (

@@ -153,7 +153,7 @@ impl WebhookClient {
     fn attempt_of_failure(&self, failure: ExchangeFailure, now: Timestamp) -> Attempt {
         let ExchangeFailure { cause, detail } = failure;
         let outcome = match cause {
-            FailureCause::Ours => {
+            FailureCause::Shortage => {
                 shortage::note(&detail, now);
                 Outcome::Shortage
             }
@@ -172,7 +172,7 @@ impl WebhookClient {
 
 fn outcome_of(status: u16) -> Outcome {
     let accepted = StatusCode::from_u16(status).is_ok_and(|status| status.is_success());
-    if accepted { Outcome::Accepted { status } } else { Outcome::Refused { status } }
+    if accepted { Outcome::Accepted { status } } else { Outcome::ErrorStatus { status } }
 }
 
 /// Returns the target of a redirect, for the text of the failure.

@@ -122,10 +122,10 @@ pub fn set_back_by(last: Option<Timestamp>, now: Timestamp) -> Option<SignedDura
     last.map(|last| last.duration_since(now)).filter(|by| *by >= SMALLEST_JUMP)
 }
 
-/// A pair of readings of the wall clock and the monotonic clock.
+/// Wall clock compared with the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
-    /// Wall time at monotonic zero, as of the last jump.
+    /// Wall time at monotonic zero, as of the last reading.
     base: Timestamp,
 }
 

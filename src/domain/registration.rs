@@ -7,9 +7,9 @@ use super::label::{LabelState, Source};
 /// A label that returns to the label files within this time keeps its schedule (contract 2.2).
 const RESUMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// Origin of a registration.
+/// RegisteredBy of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum RegisteredBy {
     Config,
     Hand,
     Discovery,
@@ -18,7 +18,7 @@ pub enum Origin {
 /// A change of registrations: its origin, its registry version and its time.
 #[derive(Clone, Copy, Debug)]
 pub struct RegistryChange {
-    pub by: Origin,
+    pub by: RegisteredBy,
     pub version: i64,
     pub now: Timestamp,
 }
@@ -89,12 +89,12 @@ pub fn register(
         let after = stored.with_origin(wanted, change);
         return if after == *stored { RegistrationWrite::Nothing } else { RegistrationWrite::Update(after) };
     }
-    if stored.dismissed && change.by == Origin::Discovery {
+    if stored.dismissed && change.by == RegisteredBy::Discovery {
         return RegistrationWrite::Nothing;
     }
     let revived = RegistrationRecord { finished_at: stored.finished_at, ..new };
     let resumes = |retired: &Retired| change.now.duration_since(retired.at) <= RESUMES_WITHIN;
-    if let Some(retired) = stored.retired.filter(resumes).filter(|_| change.by == Origin::Config) {
+    if let Some(retired) = stored.retired.filter(resumes).filter(|_| change.by == RegisteredBy::Config) {
         let Retired { state, next_poll_at, .. } = retired;
         return RegistrationWrite::Update(RegistrationRecord { state, next_poll_at, ..revived });
     }
@@ -112,9 +112,9 @@ pub fn register(
 pub fn withdraw(stored: &RegistrationRecord, change: RegistryChange) -> Option<RegistrationRecord> {
     let mut after = stored.clone();
     match change.by {
-        Origin::Config => (after.by_config, after.file_key) = (false, None),
-        Origin::Hand => (after.by_hand, after.by_discovery) = (false, false),
-        Origin::Discovery => after.by_discovery = false,
+        RegisteredBy::Config => (after.by_config, after.file_key) = (false, None),
+        RegisteredBy::Hand => (after.by_hand, after.by_discovery) = (false, false),
+        RegisteredBy::Discovery => after.by_discovery = false,
     }
     if after == *stored {
         return None;
@@ -129,9 +129,9 @@ pub fn withdraw(stored: &RegistrationRecord, change: RegistryChange) -> Option<R
         after.source = Source::Discovered;
     } else {
         let RegistrationRecord { state, next_poll_at, .. } = *stored;
-        after.dismissed = change.by == Origin::Hand;
+        after.dismissed = change.by == RegisteredBy::Hand;
         after.retired =
-            (change.by == Origin::Config).then_some(Retired { at: change.now, state, next_poll_at });
+            (change.by == RegisteredBy::Config).then_some(Retired { at: change.now, state, next_poll_at });
         (after.state, after.next_poll_at) = (LabelState::Removed, None);
     }
     Some(after)
@@ -139,9 +139,9 @@ pub fn withdraw(stored: &RegistrationRecord, change: RegistryChange) -> Option<R
 
 fn new_record(wanted: &WantedRegistration, change: RegistryChange) -> RegistrationRecord {
     RegistrationRecord {
-        by_config: change.by == Origin::Config,
-        by_hand: change.by == Origin::Hand,
-        by_discovery: change.by == Origin::Discovery,
+        by_config: change.by == RegisteredBy::Config,
+        by_hand: change.by == RegisteredBy::Hand,
+        by_discovery: change.by == RegisteredBy::Discovery,
         dismissed: false,
         source: wanted.source,
         metadata: wanted.metadata.clone(),
@@ -161,18 +161,18 @@ impl RegistrationRecord {
     fn with_origin(&self, wanted: &WantedRegistration, change: RegistryChange) -> Self {
         let mut after = self.clone();
         let was_registered = match change.by {
-            Origin::Config => std::mem::replace(&mut after.by_config, true),
-            Origin::Hand => std::mem::replace(&mut after.by_hand, true),
-            Origin::Discovery => {
+            RegisteredBy::Config => std::mem::replace(&mut after.by_config, true),
+            RegisteredBy::Hand => std::mem::replace(&mut after.by_hand, true),
+            RegisteredBy::Discovery => {
                 after.by_discovery = true;
                 return after;
             }
         };
-        if change.by == Origin::Config || !self.by_config {
+        if change.by == RegisteredBy::Config || !self.by_config {
             after.source = wanted.source;
             after.metadata = self.metadata_after(wanted, change.by);
         }
-        if change.by == Origin::Config {
+        if change.by == RegisteredBy::Config {
             after.file_key = wanted.file_key;
         }
         if !was_registered || after.metadata != self.metadata {
@@ -182,8 +182,8 @@ impl RegistrationRecord {
     }
 
     /// A registration by hand without metadata keeps the existing metadata.
-    fn metadata_after(&self, wanted: &WantedRegistration, by: Origin) -> String {
-        let keeps = by == Origin::Hand && wanted.metadata == "{}";
+    fn metadata_after(&self, wanted: &WantedRegistration, by: RegisteredBy) -> String {
+        let keeps = by == RegisteredBy::Hand && wanted.metadata == "{}";
         if keeps { &self.metadata } else { &wanted.metadata }.clone()
     }
 }
@@ -192,7 +192,7 @@ impl RegistrationRecord {
 mod tests {
     use super::*;
     use LabelState::{Active, Expired, Finished, Removed};
-    use Origin::{Config, Discovery, Hand};
+    use RegisteredBy::{Config, Discovery, Hand};
 
     const HOUR: i64 = 3600;
     const DAY: i64 = 24 * HOUR;
@@ -201,11 +201,11 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn change(by: Origin, second: i64) -> RegistryChange {
+    fn change(by: RegisteredBy, second: i64) -> RegistryChange {
         RegistryChange { by, version: 9, now: at(second) }
     }
 
-    fn wanted(by: Origin, metadata: &str) -> WantedRegistration {
+    fn wanted(by: RegisteredBy, metadata: &str) -> WantedRegistration {
         let (source, file_key) = match by {
             Config => (Source::File, Some(1)),
             Hand => (Source::Cli, None),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     /// A label registered at second 0 by each of `by`, in order.
-    fn polled(by: &[Origin]) -> RegistrationRecord {
+    fn polled(by: &[RegisteredBy]) -> RegistrationRecord {
         let record = by.iter().fold(None, |record: Option<RegistrationRecord>, by| {
             let change = RegistryChange { version: 1, ..change(*by, 0) };
             match register(record.as_ref(), &wanted(*by, r#"{"a":1}"#), change) {
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn each_withdrawal_leaves_the_other_origins() {
         // Origins, withdrawn, then state and source; `None`: nothing is written.
-        type Row<'a> = (&'a [Origin], Origin, Option<(LabelState, Source)>);
+        type Row<'a> = (&'a [RegisteredBy], RegisteredBy, Option<(LabelState, Source)>);
         let rows: [Row<'_>; 11] = [
             (&[Config], Config, Some((Removed, Source::File))),
             (&[Config], Hand, None),
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn a_registration_of_a_polled_label_adds_its_origin_and_its_values() {
         // Origins, registered by, metadata, then source, metadata and version; `None`: nothing is written.
-        type Row<'a> = (&'a [Origin], Origin, &'a str, Option<(Source, &'a str, i64)>);
+        type Row<'a> = (&'a [RegisteredBy], RegisteredBy, &'a str, Option<(Source, &'a str, i64)>);
         let rows: [Row<'_>; 9] = [
             (&[Config], Config, r#"{"a":1}"#, None),
             (&[Config], Config, "{}", Some((Source::File, "{}", 9))),

@@ -134,7 +134,7 @@ pub fn retry_after(asked: Duration, status: Option<i64>, heeded: Option<RetryAft
         None => "",
         Some(RetryAfterEffect::Honoured) => ": honoured",
         Some(RetryAfterEffect::Capped) => ": honoured up to 24h",
-        Some(RetryAfterEffect::LaterAnyway) => ": the retry schedule is later",
+        Some(RetryAfterEffect::LaterAnyway) => ": the next attempt came later anyway",
         Some(RetryAfterEffect::Overruled) => ": ignored, because of a command or a new url",
     };
     format!("{}{whom}{came}", duration::format(asked))

@@ -3,10 +3,10 @@
 //! Nothing is decided here; the reasons were stored with the decisions.
 
 pub mod delivery;
+pub mod detail;
 pub mod next;
 pub mod poll;
 mod reason;
-pub mod story;
 
 use std::time::Duration;
 

@@ -89,15 +89,15 @@ fn of_state(recorded: &Recorded, now: Timestamp) -> String {
             let further = if label.next_poll_at.is_some() { "one more poll" } else { "no more polls" };
             format!("finished with status {status} at {}: {further} planned", shown(state.finished_at))
         }
+        "unavailable" => {
+            "unavailable: the API refused this label 5 times in a row over at least 72h".to_owned()
+        }
         _ if state.refusals > 0 => format!(
             "the API refused this label {} since {}: polled again after 1h, 6h, 24h …, and unavailable after 5 \
              refusals over at least 72h",
             why::times(state.refusals),
             shown(state.refused_since)
         ),
-        "unavailable" => {
-            "unavailable: the API refused this label 5 times in a row over at least 72h".to_owned()
-        }
         _ if state.failures > 0 => format!(
             "failed {} since {}: polled again after 1m, later after up to 1h",
             why::times(state.failures),

@@ -55,7 +55,10 @@ fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
         reasons.push("the last poll before the label expires".to_owned());
     }
     if cadenced.alert {
-        reasons.push("moved earlier, to the time at which an alert (stalled, late) is due".to_owned());
+        reasons.push(
+            "moved earlier, to the time at which an alert (stalled, late) is due or the label finishes"
+                .to_owned(),
+        );
     }
     reasons
 }
@@ -135,7 +138,7 @@ mod tests {
                 "moved earlier, to the hours of row estimate_day",
                 "the first interval is shortened by a part that depends on the label id, to spread polls in time",
                 "the last poll before the label expires",
-                "moved earlier, to the time at which an alert (stalled, late) is due",
+                "moved earlier, to the time at which an alert (stalled, late) is due or the label finishes",
             ]
         );
         cadenced = CadenceReason {

@@ -189,7 +189,7 @@ async fn read_whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, R
             let detail = format!("the answer is larger than {LARGEST_BODY} bytes");
             Err(Reading::Garbled { status: status.as_u16(), detail })
         }
-        Err(failure) if failure.cause == FailureCause::Ours => Err(reading_of_failure(failure, now)),
+        Err(failure) if failure.cause == FailureCause::Shortage => Err(reading_of_failure(failure, now)),
         Err(failure) => Err(Reading::Garbled {
             status: status.as_u16(),
             detail: format!("the answer is incomplete: {}", failure.detail),
@@ -201,7 +201,7 @@ async fn read_whole(answer: HttpAnswer, now: Timestamp) -> Result<WholeAnswer, R
 fn reading_of_failure(failure: ExchangeFailure, now: Timestamp) -> Reading {
     let ExchangeFailure { cause, detail } = failure;
     match cause {
-        FailureCause::Ours => {
+        FailureCause::Shortage => {
             shortage::note(&detail, now);
             Reading::Shortage { detail }
         }

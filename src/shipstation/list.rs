@@ -120,7 +120,7 @@ fn parse(body: &[u8], number: u32) -> Result<ListPage, String> {
     let labels: Vec<ListedLabel> = wire.labels.into_iter().filter_map(WireLabel::into_listed).collect();
     let next = wire.links.and_then(|links| links.next).and_then(|next| next.href.into_option());
     let more = wire.pages.map_or(next.is_some(), |pages| u64::from(number) < pages);
-    Ok(ListPage { more, illegible: total - labels.len(), labels })
+    Ok(ListPage { more, invalid_ids: total - labels.len(), labels })
 }
 
 impl WireLabel {
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_page_of_the_vendor_is_read_without_personal_data() {
         let page = parse(PAGE.as_bytes(), 1).unwrap();
-        assert_eq!((page.labels.len(), page.more, page.illegible), (1, false, 0));
+        assert_eq!((page.labels.len(), page.more, page.invalid_ids), (1, false, 0));
         let label = &page.labels[0];
         assert_eq!(label.id.as_str(), "se-184976210");
         assert_eq!(label.created_at.unwrap().to_string(), "2026-08-12T19:46:28.8Z");
@@ -215,7 +215,7 @@ mod tests {
             {"label_id":"se-2","status":"completed","voided":null,"created_at":"2026-08-12T19:46:28","service_code":7},
             {"label_id":"se-3","trackable":true,"created_at":"2026-08-12T19:46:28+02:00","external_order_id":""}]}"#;
         let page = parse(labels.as_bytes(), 1).unwrap();
-        assert_eq!(page.illegible, 2);
+        assert_eq!(page.invalid_ids, 2);
         let seen: Vec<_> = page.labels.iter().map(|label| (label.id.as_str(), label.state)).collect();
         assert_eq!(
             seen,

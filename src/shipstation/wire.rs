@@ -1,6 +1,7 @@
-//! Error bodies of the vendor: their text in one line, and whether they are about the endpoint.
+//! Error bodies of the vendor: their text in one line, and whether they are about the account, the carrier or the
+//! endpoint.
 //!
-//! The vendor advises against matching these texts. One exception is needed: a wrong URL is also a 404, and only its
+//! The vendor advises against matching texts. Codes decide, with one exception: a wrong URL is also a 404, and only its
 //! text differs from that of a missing label.
 
 use serde::Deserialize;

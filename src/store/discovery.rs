@@ -11,7 +11,7 @@ use super::registering::{WantedLabel, next_version, read_by_id, register, withdr
 use super::{Store, StoreError, at, ms};
 use crate::domain::label::{AccountName, LabelId, LabelKey, Source};
 use crate::domain::polling::discovery::{DiscoveryProgress, ListedLabel};
-use crate::domain::registration::{Origin, RegistryChange};
+use crate::domain::registration::{RegisteredBy, RegistryChange};
 
 /// Labels of one page of the list.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct DiscoveryChanges {
     /// Labels that are newly polled.
     pub added: u64,
     /// Labels that discovery stopped registering.
-    pub dropped: u64,
+    pub withdrawn: u64,
 }
 
 impl Store {
@@ -64,15 +64,15 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let version = next_version(tx).await?;
-                    let change = RegistryChange { by: Origin::Discovery, version, now };
+                    let change = RegistryChange { by: RegisteredBy::Discovery, version, now };
                     let registered = register(tx, &tracked, change).await?;
                     let voided: Vec<_> = found.voided.iter().map(|id| (&found.account, id)).collect();
                     let voided = read_by_id(tx, &voided).await?;
                     let voided = voided.into_iter().map(|(_, stored)| stored).collect();
-                    let dropped = withdraw(tx, voided, change).await? as u64;
+                    let withdrawn = withdraw(tx, voided, change).await? as u64;
                     write_progress(tx, found.account.as_str(), found.progress).await?;
                     let added = registered.inserted + registered.revived;
-                    Ok((DiscoveryChanges { added, dropped }, version))
+                    Ok((DiscoveryChanges { added, withdrawn }, version))
                 })
             })
             .await?;

@@ -29,7 +29,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    fn behind(key: i64, message_id: &str) -> Self {
+    fn after(key: i64, message_id: &str) -> Self {
         Self { key, mark: mark(message_id).to_owned() }
     }
 
@@ -132,14 +132,14 @@ impl Store {
                 break;
             }
             fed.push(FeedMessage {
-                cursor: Cursor::behind(row.message_key, &row.message_id),
+                cursor: Cursor::after(row.message_key, &row.message_id),
                 message_id: row.message_id,
                 label_id: row.label_id,
                 account: row.account,
                 seq: row.seq,
                 r#type: row.kind,
                 created_at: at(row.created_at),
-                // The table's CHECK ensures that it is an object.
+                // The writer stores JSON objects only; another text is shown as null.
                 body: RawValue::from_string(row.body).unwrap_or_else(|_| RawValue::NULL.to_owned()),
             });
         }
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_as_it_is_written() {
-        let cursor = Cursor::behind(7, "msg_0123456789abcdef");
+        let cursor = Cursor::after(7, "msg_0123456789abcdef");
         assert_eq!(cursor.to_string(), "7-89abcdef");
         assert_eq!(Cursor::parse("7-89abcdef"), Some(cursor));
         assert_eq!(Cursor::parse(&Cursor::default().to_string()), Some(Cursor::default()));

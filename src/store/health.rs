@@ -176,7 +176,7 @@ const SUCCESS_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct SubscriberHealths {
     successes: HashMap<SubscriberName, Success>,
-    version: u64,
+    transaction: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -225,9 +225,9 @@ impl SubscriberHealths {
     }
 
     /// Returns the number of the next transaction.
-    pub fn next_version(&mut self) -> u64 {
-        self.version += 1;
-        self.version
+    pub fn next_transaction(&mut self) -> u64 {
+        self.transaction += 1;
+        self.transaction
     }
 }
 
@@ -237,7 +237,7 @@ pub(super) async fn read(
 ) -> Result<Option<Health>, sqlx::Error> {
     let name = subscriber.as_str();
     let row = sqlx::query!(
-        "SELECT state, since, reason, detail, episode_at, probes, probe_at, failures, failures_of, gone_at, pace,
+        "SELECT state, since, reason, detail, episode_at, probes, probe_at, failures, failures_of, gone_at, slow_start_limit,
             url_digest, held_until, last_success_at, last_failure_at, last_failure
          FROM subscribers WHERE subscriber = ?",
         name
@@ -256,7 +256,7 @@ pub(super) async fn read(
         failures: to_u32(row.failures),
         failures_of: row.failures_of,
         gone_at: row.gone_at.map(at),
-        pace: row.pace.map(to_u32),
+        slow_start_limit: row.slow_start_limit.map(to_u32),
         url_digest: row.url_digest,
         held_until: row.held_until.map(at),
         last_success_at: row.last_success_at.map(at),
@@ -278,13 +278,13 @@ pub(super) async fn write(
     let (success, failure) = (health.last_success_at.map(ms), health.last_failure_at.map(ms));
     sqlx::query!(
         "INSERT INTO subscribers (subscriber, state, since, reason, detail, episode_at, probes, probe_at,
-            failures, failures_of, gone_at, pace, url_digest, held_until, last_success_at,
+            failures, failures_of, gone_at, slow_start_limit, url_digest, held_until, last_success_at,
             last_failure_at, last_failure)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (subscriber) DO UPDATE SET state = excluded.state, since = excluded.since,
             reason = excluded.reason, detail = excluded.detail, episode_at = excluded.episode_at,
             probes = excluded.probes, probe_at = excluded.probe_at, failures = excluded.failures,
-            failures_of = excluded.failures_of, gone_at = excluded.gone_at, pace = excluded.pace,
+            failures_of = excluded.failures_of, gone_at = excluded.gone_at, slow_start_limit = excluded.slow_start_limit,
             url_digest = excluded.url_digest, held_until = excluded.held_until,
             last_success_at = excluded.last_success_at, last_failure_at = excluded.last_failure_at,
             last_failure = excluded.last_failure",
@@ -299,7 +299,7 @@ pub(super) async fn write(
         health.failures,
         health.failures_of,
         gone_at,
-        health.pace,
+        health.slow_start_limit,
         health.url_digest,
         held_until,
         success,

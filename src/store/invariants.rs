@@ -247,17 +247,17 @@ impl Store {
     }
 
     /// Checks that every new event is counted twice: once for the delay that trackpost added, and once for the delay
-    /// since the scan, or as unclear.
+    /// since the scan, or with an implausible time.
     async fn check_freshness(&self, violations: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,
             violations,
-            r#"SELECT account, carrier, sum(CASE WHEN kind = 'own' THEN events ELSE 0 END) AS "own!: i64",
-                      sum(CASE WHEN kind IN ('seen', 'unclear') THEN events ELSE 0 END) AS "seen!: i64"
-               FROM freshness GROUP BY account, carrier, delivered, day HAVING "own!: i64" <> "seen!: i64""#,
+            r#"SELECT account, carrier, sum(CASE WHEN kind = 'since_last_poll' THEN events ELSE 0 END) AS "since_last_poll!: i64",
+                      sum(CASE WHEN kind IN ('since_scan', 'implausible_time') THEN events ELSE 0 END) AS "by_scan!: i64"
+               FROM freshness GROUP BY account, carrier, delivered, day HAVING "since_last_poll!: i64" <> "by_scan!: i64""#,
             |count| format!(
-                "the freshness counts {} events of {} in {} as own, but {} as seen or unclear",
-                count.own, count.carrier, count.account, count.seen
+                "the freshness counts {} events of {} in {} since the last poll, but {} since their scan",
+                count.since_last_poll, count.carrier, count.account, count.by_scan
             )
         );
         Ok(())

@@ -13,10 +13,10 @@ use super::registering::{
 use super::writer::WriterWork;
 use super::{Store, StoreError, json, ms};
 use crate::domain::label::{LabelKey, Registration};
-use crate::domain::registration::{Origin, RegistryChange};
+use crate::domain::registration::{RegisteredBy, RegistryChange};
 
 /// Rows per transaction when many labels are registered. Other writes run between two transactions.
-pub const CHUNK: usize = 512;
+pub const REGISTER_CHUNK: usize = 512;
 
 /// Result of removing a label by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,17 +67,17 @@ impl Store {
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         let rows = wanted.iter().map(|(registration, file)| WantedLabel::of(registration, *file)).collect();
-        Ok(self.register(rows, Origin::Config, now).await?.inserted)
+        Ok(self.register(rows, RegisteredBy::Config, now).await?.inserted)
     }
 
     /// Removes registrations of the configuration. Polls of labels without another registration end; their
     /// history is kept.
-    pub async fn retire_configured(&self, labels: &[i64], now: Timestamp) -> Result<(), StoreError> {
+    pub async fn withdraw_configured(&self, labels: &[i64], now: Timestamp) -> Result<(), StoreError> {
         let labels = labels.to_vec();
         self.change_registry(move |tx, version| {
             Box::pin(async move {
                 let stored = read_by_key(tx, &labels).await?;
-                withdraw(tx, stored, RegistryChange { by: Origin::Config, version, now }).await?;
+                withdraw(tx, stored, RegistryChange { by: RegisteredBy::Config, version, now }).await?;
                 Ok(())
             })
         })
@@ -87,9 +87,9 @@ impl Store {
     /// Registers labels by hand, in addition to the configuration. Returns how many are new.
     pub async fn add_by_hand(&self, wanted: &[Registration], now: Timestamp) -> Result<u64, StoreError> {
         let mut added = 0;
-        for chunk in wanted.chunks(CHUNK) {
+        for chunk in wanted.chunks(REGISTER_CHUNK) {
             let rows = chunk.iter().map(|registration| WantedLabel::of(registration, None)).collect();
-            added += self.register(rows, Origin::Hand, now).await?.inserted;
+            added += self.register(rows, RegisteredBy::Hand, now).await?.inserted;
         }
         Ok(added)
     }
@@ -97,7 +97,7 @@ impl Store {
     async fn register(
         &self,
         rows: Vec<WantedLabel>,
-        by: Origin,
+        by: RegisteredBy,
         now: Timestamp,
     ) -> Result<RegisterResult, StoreError> {
         self.change_registry(move |tx, version| {
@@ -115,7 +115,7 @@ impl Store {
                 let stored: Vec<_> = stored.into_iter().map(|(_, stored)| stored).collect();
                 let is_configured = stored.iter().any(|stored| stored.record.by_config);
                 let withdrawn =
-                    withdraw(tx, stored, RegistryChange { by: Origin::Hand, version, now }).await?;
+                    withdraw(tx, stored, RegistryChange { by: RegisteredBy::Hand, version, now }).await?;
                 Ok(match withdrawn {
                     _ if is_configured => Removal::StillConfigured,
                     0 => Removal::Unknown,

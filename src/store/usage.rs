@@ -24,14 +24,14 @@ pub struct Usage {
     pub clock: ClockRecord,
     /// Requests by the second in which they ended and the month in which they were sent, both as instants.
     pub ended: Vec<EndedRequests>,
-    /// Mean lateness of recent polls, as a share of their wait.
+    /// Mean lateness of recent polls, as a fraction of their intervals.
     pub lateness: f64,
     /// Factor by which all waits are stretched, at least 1.
     pub stretch: f64,
     pub demand: Demand,
     /// The adaptive limit, if it changed.
     pub adaptive_limit: Option<AdaptiveLimit>,
-    /// Time of the last good answer in this process.
+    /// Time of the last answer in this process that accepted the key.
     pub last_success_at: Option<Timestamp>,
 }
 
@@ -45,12 +45,12 @@ pub struct RecordedUsage {
     /// Requests of each month, by its start.
     pub months: Vec<(Timestamp, u64)>,
     pub adaptive_limit: AdaptiveLimit,
-    /// Mean lateness of recent polls, as a share of their wait.
+    /// Mean lateness of recent polls, as a fraction of their intervals.
     pub lateness: f64,
     /// Factor by which all waits are stretched, and the demand of the labels in requests per second, as last written.
     pub stretch: f64,
     pub demand: f64,
-    /// Due labels at that time, and the due labels that were never polled.
+    /// Due labels at that time, and those of them without a planned poll: new, or made due by hand.
     pub due: u64,
     pub first_polls: u64,
     pub last_success_at: Option<Timestamp>,

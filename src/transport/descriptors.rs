@@ -18,7 +18,7 @@ impl ConnectionPermit {
             return Ok(permit);
         }
         let what = format!("out of file descriptors for a connection ({} in use)", max_connections());
-        Err(ExchangeFailure::new(FailureCause::Ours, what))
+        Err(ExchangeFailure::new(FailureCause::Shortage, what))
     }
 }
 

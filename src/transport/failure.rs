@@ -12,7 +12,7 @@ use rustls::{CertificateError, InvalidMessage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureCause {
     /// This machine: no descriptor, no memory, no local port, no name server.
-    Ours,
+    Shortage,
     /// The host has no address.
     Name,
     /// A refused address, or a URL that cannot be requested.
@@ -47,7 +47,7 @@ impl ExchangeFailure {
         match theirs.or(tried.last()) {
             None => Self::new(FailureCause::Name, "the name has no address"),
             Some((address, error)) => match shortage(error, Some(*address)) {
-                Some(missing) => Self::new(FailureCause::Ours, missing),
+                Some(missing) => Self::new(FailureCause::Shortage, missing),
                 None => Self::new(FailureCause::Connect, unreachable(*address, error)),
             },
         }
@@ -56,7 +56,7 @@ impl ExchangeFailure {
     /// Failure of the TLS handshake with `server`.
     pub(super) fn handshake(server: &str, error: &io::Error) -> Self {
         if let Some(missing) = shortage(error, None) {
-            return Self::new(FailureCause::Ours, missing);
+            return Self::new(FailureCause::Shortage, missing);
         }
         let detail = match rustls_error(error) {
             Some(error) => tls(server, error),
@@ -80,7 +80,7 @@ impl ExchangeFailure {
         }
         if let Some(io) = source_of::<io::Error>(error) {
             if let Some(missing) = shortage(io, None) {
-                return Self::new(FailureCause::Ours, missing);
+                return Self::new(FailureCause::Shortage, missing);
             }
             if let Some(tls_error) = rustls_error(io) {
                 return Self::new(FailureCause::Tls, tls("the server", tls_error));
@@ -184,7 +184,7 @@ mod tests {
             [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EADDRNOTAVAIL]
         {
             let failure = ExchangeFailure::connect(&[(v4, errno(number))]);
-            assert_eq!(failure.cause, FailureCause::Ours, "{number}");
+            assert_eq!(failure.cause, FailureCause::Shortage, "{number}");
             assert!(!failure.detail.contains("os error"), "{}", failure.detail);
         }
     }

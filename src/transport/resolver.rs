@@ -74,14 +74,17 @@ pub fn check_literal(address_policy: AddressPolicy, url: &Url) -> Result<(), Ref
 /// same error: it counts as a shortage of this machine unless another name was resolved recently.
 fn unresolved(host: &str, error: &io::Error) -> ExchangeFailure {
     if let Some(missing) = shortage(error, None) {
-        return ExchangeFailure::new(FailureCause::Ours, missing);
+        return ExchangeFailure::new(FailureCause::Shortage, missing);
     }
     let text = error.to_string();
     let why = text.rsplit(": ").next().unwrap_or_default();
     // The library distinguishes it only by these texts.
     let temporary = why == "Temporary failure in name resolution" || why == "Try again";
     if temporary && !RESOLVED.knows_another(host) {
-        return ExchangeFailure::new(FailureCause::Ours, format!("no name server answered (name: {host})"));
+        return ExchangeFailure::new(
+            FailureCause::Shortage,
+            format!("no name server answered (name: {host})"),
+        );
     }
     ExchangeFailure::new(FailureCause::Name, format!("the name {host} has no address: {why}"))
 }
@@ -164,12 +167,12 @@ mod tests {
         let silent =
             || io::Error::other("failed to lookup address information: Temporary failure in name resolution");
         let unknown = io::Error::other("failed to lookup address information: Name or service not known");
-        assert_eq!(unresolved("hooks.example", &silent()).cause, FailureCause::Ours);
+        assert_eq!(unresolved("hooks.example", &silent()).cause, FailureCause::Shortage);
         assert_eq!(unresolved("hooks.example", &unknown).cause, FailureCause::Name);
         RESOLVED.note("hooks.example");
         assert_eq!(
             unresolved("hooks.example", &silent()).cause,
-            FailureCause::Ours,
+            FailureCause::Shortage,
             "it answered for this name only"
         );
         RESOLVED.note("api.example");

@@ -197,9 +197,9 @@ impl AccountAccess {
         self.next_due_ms.load(Ordering::Relaxed) <= now.as_millisecond()
     }
 
-    /// Whether a good answer came after `since` in this process.
+    /// Whether an answer that accepted the key came after `since` in this process.
     pub fn answered_since(&self, since: Timestamp) -> bool {
-        self.limiter().state.last_good_at.is_some_and(|at| at > since)
+        self.limiter().state.last_accepted_at.is_some_and(|at| at > since)
     }
 
     /// Returns the requests a second that the account may send at `now`.
@@ -249,7 +249,7 @@ impl AccountAccess {
         }
     }
 
-    /// Records the lateness of a poll as a share of its wait.
+    /// Records the lateness of a poll as a fraction of its interval.
     pub fn record_lateness(&self, lateness: Option<f64>) {
         self.limiter().record_lateness(lateness);
     }
@@ -340,7 +340,7 @@ impl AccountAccess {
             stretch: limiter.stretch,
             demand: limiter.demand,
             adaptive_limit: limiter.take_changed_limit(),
-            last_success_at: limiter.state.last_good_at,
+            last_success_at: limiter.state.last_accepted_at,
         }
     }
 

@@ -19,12 +19,12 @@ use crate::clock::{self, StepClock};
 use crate::crash::CrashPoint;
 use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::polling::discovery::{
-    ListPage, ListRequest, PageResult, RECENT_ANSWER, Walker, account_signal,
+    LIST_REFUSAL_GRACE, ListPage, ListRequest, PageResult, Walker, account_signal,
 };
 use crate::domain::time::{earlier, later};
 use crate::domain::tracking::reading::Reading;
 use crate::store::StoreError;
-use crate::store::discovery::Discovered;
+use crate::store::discovery::{Discovered, DiscoveryChanges};
 use crate::workers::account_access::{AccountAccess, AllowedRequest, Permit, RequestKind};
 use crate::workers::heartbeat::Heartbeat;
 
@@ -121,7 +121,7 @@ impl Discoverer {
         allowed: AllowedRequest,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let recently_answered = self.access.answered_since(earlier(now, RECENT_ANSWER));
+        let recently_answered = self.access.answered_since(earlier(now, LIST_REFUSAL_GRACE));
         let signal = account_signal(failure, allowed.probe, recently_answered);
         let observed = signal.and_then(|signal| self.access.observe(None, &signal, allowed, now));
         self.access.record_usage(now).await?;
@@ -132,7 +132,7 @@ impl Discoverer {
 
     async fn store_page(&mut self, page: ListPage, now: Timestamp) -> Result<(), StoreError> {
         let account = &self.access.account;
-        let (listed, illegible) = (page.labels.len(), page.illegible);
+        let (listed, invalid_ids) = (page.labels.len(), page.invalid_ids);
         let before = self.walker.progress();
         let page = self.walker.take(page, self.access.allowed(now), now);
         let PageResult { tracked, voided, filter_ignored, endless, .. } = page;
@@ -142,13 +142,15 @@ impl Discoverer {
         if progress != before || !tracked.is_empty() || !voided.is_empty() {
             let found = Discovered { account: account.name.clone(), tracked, voided, progress };
             let changes = self.access.store.write_discovered(&found, now).await?;
-            if changes.added + changes.dropped > 0 {
-                info!(account = %account.name, added = changes.added, dropped = changes.dropped, "labels discovered");
+            if changes.added + changes.withdrawn > 0 {
+                let DiscoveryChanges { added, withdrawn } = changes;
+                info!(account = %account.name, added, withdrawn,
+                    "labels discovered: {added} added, {withdrawn} withdrawn");
             }
         }
         debug!(account = %account.name, listed, "label list: page read");
-        if illegible > 0 {
-            warn!(account = %account.name, labels = illegible, "label list: labels without a valid id are ignored");
+        if invalid_ids > 0 {
+            warn!(account = %account.name, labels = invalid_ids, "label list: labels without a valid id are ignored");
         }
         if filter_ignored {
             warn!(account = %account.name, "label list: the API ignores the filter for voided labels; a label that is voided late is still polled");

@@ -1,7 +1,7 @@
-//! The tasks of a worker in flight, at most one per row.
+//! The tasks of a worker in flight, at most one per key.
 //!
 //! They are tasks of their own, so that a task that waits for the database does not wait for the worker's loop. They
-//! end with the worker. A row is in flight until its task has ended, so nothing is started twice.
+//! end with the worker. A key is in flight until its task has ended, so nothing is started twice.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::store::StoreError;
 
-/// Tasks by row. `N` describes the row; each task returns a `D`.
+/// Tasks by key. `N` describes the task; each task returns a `D`.
 #[derive(Debug)]
 pub struct InFlight<N, D> {
     notes: HashMap<i64, N>,
@@ -25,12 +25,12 @@ impl<N, D> Default for InFlight<N, D> {
 impl<N, D: Send + 'static> InFlight<N, D> {
     pub fn start(
         &mut self,
-        row: i64,
+        key: i64,
         note: N,
         work: impl Future<Output = Result<D, StoreError>> + Send + 'static,
     ) {
-        self.notes.insert(row, note);
-        self.tasks.spawn(async move { (row, work.await) });
+        self.notes.insert(key, note);
+        self.tasks.spawn(async move { (key, work.await) });
     }
 
     /// Waits until a task has ended; `None` at once if none is in flight. Cancel safe.
@@ -46,8 +46,8 @@ impl<N, D: Send + 'static> InFlight<N, D> {
     }
 
     fn finish(&mut self, ended: Result<(i64, Result<D, StoreError>), JoinError>) -> Result<D, StoreError> {
-        let (row, done) = ended.map_err(|error| StoreError::Panicked(error.to_string()))?;
-        self.notes.remove(&row);
+        let (key, done) = ended.map_err(|error| StoreError::Panicked(error.to_string()))?;
+        self.notes.remove(&key);
         done
     }
 
@@ -67,8 +67,8 @@ impl<N, D: Send + 'static> InFlight<N, D> {
         self.tasks.is_empty()
     }
 
-    pub fn has(&self, row: i64) -> bool {
-        self.notes.contains_key(&row)
+    pub fn has(&self, key: i64) -> bool {
+        self.notes.contains_key(&key)
     }
 
     pub fn notes(&self) -> impl Iterator<Item = &N> {

@@ -55,10 +55,10 @@ async fn show_prints_every_attempt_and_the_next_one() {
     let orders = shown(&site, "orders");
     assert_eq!(orders.len(), 3);
     let (first, last) = (&orders[0], &orders[2]);
-    assert_eq!(first["next"]["because"], serde_json::json!(["retry_after"]));
+    assert_eq!(first["next"]["reason_codes"], serde_json::json!(["retry_after"]));
     assert_eq!(first["next"]["at"], first["next_attempt_at"]);
     assert_eq!(first["log"][0]["reached"], "answered");
-    assert_eq!(first["log"][0]["retry_after_heeded"], "honoured");
+    assert_eq!(first["log"][0]["retry_after_effect"], "honoured");
     let printed = text(&site, first);
     for line in [
         "retry after: 1h: honoured",
@@ -67,7 +67,7 @@ async fn show_prints_every_attempt_and_the_next_one() {
     ] {
         assert!(printed.contains(line), "{line} is missing in:\n{printed}");
     }
-    assert_eq!(last["next"]["because"], serde_json::json!(["behind"]));
+    assert_eq!(last["next"]["reason_codes"], serde_json::json!(["behind"]));
     assert_eq!(last["next"]["at"], Value::Null);
     assert_eq!(last["next"]["behind"]["message_id"], first["message_id"]);
     assert_eq!(last["next"]["behind"]["before"], 2);
@@ -81,8 +81,8 @@ async fn show_prints_every_attempt_and_the_next_one() {
 
     let unreached = &shown(&site, "down")[0];
     assert_eq!(unreached["log"][0]["reached"], "connecting");
-    let because = unreached["next"]["because"].as_array().unwrap();
-    assert!(because.contains(&"probed".into()), "{unreached}");
+    let codes = unreached["next"]["reason_codes"].as_array().unwrap();
+    assert!(codes.contains(&"probed".into()), "{unreached}");
     assert!(text(&site, unreached).contains("down is failing since"), "{unreached}");
 
     // A retry by hand is due at once, and the others follow.
@@ -92,8 +92,8 @@ async fn show_prints_every_attempt_and_the_next_one() {
     until(done).await.unwrap();
     daemon.stop().await;
     let first = &shown(&site, "orders")[0];
-    assert_eq!(first["next"]["because"], serde_json::json!(["delivered"]));
-    assert_eq!(first["log"][0]["retry_after_heeded"], "overruled");
+    assert_eq!(first["next"]["reason_codes"], serde_json::json!(["delivered"]));
+    assert_eq!(first["log"][0]["retry_after_effect"], "overruled");
     assert_eq!(first["log"][1]["reached"], "answered");
 
     // A retry by hand while the subscriber is paused and no daemon runs.
@@ -105,7 +105,7 @@ async fn show_prints_every_attempt_and_the_next_one() {
         site.run_command(&["deliveries", "retry", unreached["delivery_id"].as_str().unwrap()]);
     assert!(printed.contains("; down is failing since"), "{printed}");
     let first = &shown(&site, "orders")[0];
-    assert_eq!(first["next"]["because"], serde_json::json!(["paused"]));
+    assert_eq!(first["next"]["reason_codes"], serde_json::json!(["paused"]));
     assert!(first["queued_again_at"].is_string());
     let (code, _, failed) = site.run_command(&["deliveries", "list", "--subscriber", "ordrs"]);
     assert!(
@@ -116,11 +116,11 @@ async fn show_prints_every_attempt_and_the_next_one() {
     assert!(printed.contains("(by hand) until trackpost subscribers resume orders"), "{printed}");
     assert_eq!(site.run_command(&["subscribers", "resume", "orders"]).0, Some(0));
     let first = &shown(&site, "orders")[0];
-    assert_eq!(first["next"]["because"], serde_json::json!(["due", "queued_again", "draining"]));
+    assert_eq!(first["next"]["reason_codes"], serde_json::json!(["due", "queued_again", "draining"]));
 
     let off = site.configuration("[]", "").replace("events = [\"*\"]", "events = [\"*\"]\nenabled = false");
     site.write("trackpost.toml", &off);
-    assert_eq!(shown(&site, "orders")[0]["next"]["because"], serde_json::json!(["disabled"]));
-    assert_eq!(shown(&site, "down")[0]["next"]["because"], serde_json::json!(["no_subscriber"]));
+    assert_eq!(shown(&site, "orders")[0]["next"]["reason_codes"], serde_json::json!(["disabled"]));
+    assert_eq!(shown(&site, "down")[0]["next"]["reason_codes"], serde_json::json!(["no_subscriber"]));
     site.inspect();
 }

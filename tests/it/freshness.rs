@@ -72,11 +72,11 @@ async fn freshness_counts_survive_a_restart() {
         series.iter().map(held).collect::<Vec<_>>(),
         [
             // 90 minutes since the last good poll, twice; 20 minutes.
-            (FreshnessKind::Own, false, vec![(3, 1), (5, 1)]),
-            (FreshnessKind::Own, true, vec![(5, 1)]),
-            (FreshnessKind::Seen, false, vec![(1, 1)]),
-            (FreshnessKind::Seen, true, vec![(4, 1)]),
-            (FreshnessKind::Unclear, false, vec![(0, 1)]),
+            (FreshnessKind::ImplausibleTime, false, vec![(0, 1)]),
+            (FreshnessKind::SinceLastPoll, false, vec![(3, 1), (5, 1)]),
+            (FreshnessKind::SinceLastPoll, true, vec![(5, 1)]),
+            (FreshnessKind::SinceScan, false, vec![(1, 1)]),
+            (FreshnessKind::SinceScan, true, vec![(4, 1)]),
         ]
     );
 }
@@ -95,7 +95,10 @@ async fn time_without_watching_a_label_is_not_counted() {
     look(&mut harness, minutes(15), &tracking("IT", &[&c, &b, &a])).await;
     assert_eq!(
         counted(&harness).await,
-        [(FreshnessKind::Own, false, vec![(2, 1)]), (FreshnessKind::Seen, false, vec![(0, 1)])]
+        [
+            (FreshnessKind::SinceLastPoll, false, vec![(2, 1)]),
+            (FreshnessKind::SinceScan, false, vec![(0, 1)])
+        ]
     );
 }
 
@@ -108,7 +111,7 @@ async fn a_late_poll_is_counted() {
     harness.pass_until_due().await;
     harness.pass(minutes(50));
     harness.poll().await;
-    assert_eq!(counted(&harness).await, [(FreshnessKind::Behind, false, vec![(4, 1)])]);
+    assert_eq!(counted(&harness).await, [(FreshnessKind::LatePoll, false, vec![(4, 1)])]);
 }
 
 #[tokio::test]
@@ -159,7 +162,9 @@ async fn old_days_are_merged_and_sums_never_decrease() {
         assert_eq!(harness.store().freshness(None).await.unwrap(), before);
         assert_eq!(harness.count(days).await, 3);
         let found = harness.store().freshness(Some(two_days_ago)).await.unwrap();
-        lately.push(found.into_iter().find(|series| series.kind == FreshnessKind::Own).unwrap().histogram);
+        lately.push(
+            found.into_iter().find(|series| series.kind == FreshnessKind::SinceLastPoll).unwrap().histogram,
+        );
     }
     assert_eq!(lately.iter().map(Histogram::total).collect::<Vec<_>>(), [2, 2]);
 }

@@ -41,7 +41,10 @@ const BREAKAGES: [(&str, &str); 15] = [
         "UPDATE attempts SET outcome = 'reset' WHERE outcome = 'accepted'",
         "is delivered, but its last attempt (1) ended as Some(\"reset\")",
     ),
-    ("DELETE FROM freshness WHERE kind = 'seen'", "counts 1 events of ups in main as own, but 0 as seen"),
+    (
+        "DELETE FROM freshness WHERE kind = 'since_scan'",
+        "counts 1 events of ups in main since the last poll, but 0 since",
+    ),
 ];
 
 /// One delivered label with a revision, and one label whose first message fails.

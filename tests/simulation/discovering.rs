@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::label::LabelId;
 use trackpost::domain::polling::account_status::AccountChange;
-use trackpost::domain::polling::discovery::{ListPage, RECENT_ANSWER, Walker, account_signal};
+use trackpost::domain::polling::discovery::{LIST_REFUSAL_GRACE, ListPage, Walker, account_signal};
 use trackpost::domain::polling::rate_limiter::{AllowedRequest, RequestKind};
 use trackpost::domain::time::{earlier, later};
 use trackpost::domain::tracking::reading::Reading;
@@ -100,7 +100,8 @@ impl Daemon {
         let now = world.wall();
         self.limiter.set_skew(self.skew, now);
         self.limiter.end_request(allowed.sent_at, now);
-        let recently = self.limiter.state.last_good_at.is_some_and(|at| at > earlier(now, RECENT_ANSWER));
+        let recently =
+            self.limiter.state.last_accepted_at.is_some_and(|at| at > earlier(now, LIST_REFUSAL_GRACE));
         if let Some(signal) = account_signal(answer.as_ref().err(), allowed.probe, recently) {
             let seen = self.limiter.observe(None, &signal, allowed, now);
             self.came_back |= seen.change == Some(AccountChange::CameBack);

@@ -160,7 +160,7 @@ impl Api {
         let passed = (request.page as usize - 1) * size;
         let more = labels.len() > passed + size;
         let labels = labels.into_iter().skip(passed).take(size).collect();
-        ListPage { labels, more, illegible: 0 }
+        ListPage { labels, more, invalid_ids: 0 }
     }
 
     /// Counts a request, and returns its fault, if any.
@@ -313,11 +313,11 @@ impl Receivers {
         let takes = Duration::from_millis(rng.u64(1..400));
         let mode = self.modes.get(subscriber).filter(|(_, until)| now < *until).map(|(mode, _)| mode.clone());
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-        let refused = |status| (Outcome::Refused { status }, None, takes);
+        let refused = |status| (Outcome::ErrorStatus { status }, None, takes);
         let (outcome, retry_after, takes) = match mode {
             Some(ReceiverMode::Fails { outcome, seconds: takes }) => (outcome, None, seconds(takes)),
             Some(ReceiverMode::Throttles { status, seconds: wait }) => {
-                (Outcome::Refused { status }, Some(seconds(wait)), takes)
+                (Outcome::ErrorStatus { status }, Some(seconds(wait)), takes)
             }
             Some(ReceiverMode::RefusesSome) if delivery.lane.unwrap_or_default() % 2 == 1 => refused(422),
             Some(ReceiverMode::AcceptsAndResets) => (Outcome::Reset, None, takes),

@@ -154,7 +154,7 @@ impl Daemon {
             alerts: &world.policy.alerts,
             subscribers: &world.policy.subscribers,
             resource_url: &url,
-            outage: self.limiter.state.probing(),
+            account_not_ok: self.limiter.state.probing(),
             sent_at: allowed.sent_at,
             gaps: &self.gaps,
         };

@@ -5,7 +5,7 @@ use trackpost::domain::label::{AccountName, LabelId, LabelKey, LabelState, Sourc
 use trackpost::domain::polling::discovery::{DiscoveryProgress, PageResult};
 use trackpost::domain::polling::label_record::{LabelRecord, PollState};
 use trackpost::domain::registration::{
-    self, Origin, RegistrationRecord, RegistrationWrite, RegistryChange, WantedRegistration,
+    self, RegisteredBy, RegistrationRecord, RegistrationWrite, RegistryChange, WantedRegistration,
 };
 use trackpost::domain::time::{after, signed};
 
@@ -13,7 +13,7 @@ use super::database::Database;
 
 impl Database {
     pub fn insert_label(&mut self, row: i64, account: &AccountName, id: &LabelId, now: Timestamp) {
-        let change = self.next_change(Origin::Config, now);
+        let change = self.next_change(RegisteredBy::Config, now);
         let wanted = wanted(Source::File);
         if let RegistrationWrite::Insert(registered) = registration::register(None, &wanted, change) {
             self.insert(row, LabelKey { account: account.clone(), id: id.clone() }, registered, now);
@@ -34,7 +34,7 @@ impl Database {
         self.labels.insert(row, record);
     }
 
-    fn next_change(&mut self, by: Origin, now: Timestamp) -> RegistryChange {
+    fn next_change(&mut self, by: RegisteredBy, now: Timestamp) -> RegistryChange {
         self.registry += 1;
         RegistryChange { by, version: self.registry, now }
     }
@@ -63,10 +63,10 @@ impl Database {
     }
 
     pub fn remove_label(&mut self, row: i64, now: Timestamp) {
-        self.withdraw(row, Origin::Config, now);
+        self.withdraw(row, RegisteredBy::Config, now);
     }
 
-    fn withdraw(&mut self, row: i64, by: Origin, now: Timestamp) {
+    fn withdraw(&mut self, row: i64, by: RegisteredBy, now: Timestamp) {
         let change = self.next_change(by, now);
         let registered = self.registration(row);
         if let Some(record) = registered.and_then(|record| registration::withdraw(&record, change)) {
@@ -76,7 +76,7 @@ impl Database {
 
     /// Registers a removed label again. Returns the wait until its next poll at most.
     pub fn register_label(&mut self, row: i64, now: Timestamp) -> Option<SignedDuration> {
-        let change = self.next_change(Origin::Config, now);
+        let change = self.next_change(RegisteredBy::Config, now);
         match registration::register(Some(&self.registration(row)?), &wanted(Source::File), change) {
             RegistrationWrite::Nothing | RegistrationWrite::Insert(_) => None,
             RegistrationWrite::Update(record) => self.write_registration(row, record)?.wait.map(signed),
@@ -104,7 +104,7 @@ impl Database {
         now: Timestamp,
     ) {
         self.discovery = progress;
-        let change = self.next_change(Origin::Discovery, now);
+        let change = self.next_change(RegisteredBy::Discovery, now);
         for label in &page.tracked {
             let row = row(&label.id);
             let stored = self.registration(row);
@@ -127,7 +127,7 @@ impl Database {
             *self.discovered.entry(row).or_default() += 1;
         }
         for id in &page.voided {
-            self.withdraw(row(id), Origin::Discovery, now);
+            self.withdraw(row(id), RegisteredBy::Discovery, now);
         }
     }
 

@@ -207,7 +207,7 @@ fn any_api_mode() -> impl Strategy<Value = ApiMode> {
 fn any_receiver_mode() -> impl Strategy<Value = ReceiverMode> {
     let failure = prop_oneof![
         prop_oneof![Just(302_u16), Just(400), Just(410), Just(500), Just(503)]
-            .prop_map(|status| Outcome::Refused { status }),
+            .prop_map(|status| Outcome::ErrorStatus { status }),
         Just(Outcome::NameUnknown),
         Just(Outcome::ConnectionRefused),
         Just(Outcome::Tls),

@@ -10,7 +10,7 @@ use super::args::Deliveries;
 use super::{Failure, note_if_no_daemon_runs, open_store, open_store_to_read, print_result, resolve};
 use crate::clock;
 use crate::config::Config;
-use crate::explanation::story::held_back;
+use crate::explanation::detail::held_back;
 use crate::store::Store;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{DeliveryView, ID_PREFIX};

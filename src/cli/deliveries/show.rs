@@ -9,7 +9,7 @@ use crate::cli::output::{self, instant};
 use crate::clock;
 use crate::config::Config;
 use crate::explanation::delivery as words;
-use crate::explanation::story::{self, AttemptStory, Story};
+use crate::explanation::detail::{self, AttemptDetail, DeliveryDetail};
 use crate::store::Store;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::DeliveryView;
@@ -22,7 +22,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let (now, configured) = (clock::now(), Configured::of(config));
     for (number, delivery) in found.into_iter().enumerate() {
-        let shown = story::story(store, &configured, delivery, now).await?;
+        let shown = detail::delivery_detail(store, &configured, delivery, now).await?;
         if json {
             output::json_lines(&[shown])?;
             continue;
@@ -35,7 +35,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-fn print(shown: &Story, now: Timestamp) {
+fn print(shown: &DeliveryDetail, now: Timestamp) {
     output::block(&fields(shown, now));
     for reason in &shown.next.reasons {
         output::line(format!("- {}", output::plain(reason)));
@@ -49,7 +49,7 @@ fn print(shown: &Story, now: Timestamp) {
     }
 }
 
-fn fields(shown: &Story, now: Timestamp) -> Vec<(&'static str, Option<String>)> {
+fn fields(shown: &DeliveryDetail, now: Timestamp) -> Vec<(&'static str, Option<String>)> {
     let delivery = &shown.delivery;
     let pending = delivery.state == "pending";
     let next = output::next_at(shown.next.at, now, "not scheduled");
@@ -70,7 +70,7 @@ fn fields(shown: &Story, now: Timestamp) -> Vec<(&'static str, Option<String>)> 
     ]
 }
 
-fn lines(logged: &AttemptStory) -> Vec<(&'static str, Option<String>)> {
+fn lines(logged: &AttemptDetail) -> Vec<(&'static str, Option<String>)> {
     let attempt = &logged.attempt;
     let outcome = match attempt.status.filter(|_| attempt.outcome == "status") {
         Some(status) => format!("status {status}"),
@@ -88,7 +88,7 @@ fn lines(logged: &AttemptStory) -> Vec<(&'static str, Option<String>)> {
             "  retry after",
             attempt
                 .retry_after
-                .map(|requested| words::retry_after(requested, attempt.status, logged.retry_after_heeded)),
+                .map(|requested| words::retry_after(requested, attempt.status, logged.retry_after_effect)),
         ),
         ("  answer", attempt.answer.clone()),
         ("  then", logged.then.clone()),

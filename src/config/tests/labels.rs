@@ -232,14 +232,14 @@ fn registered_labels_are_no_longer_wanted() {
     assert_eq!(label_set.compare("main", "se-1", "{}", Some(1)), Comparison::Same);
     assert_eq!(label_set.compare("main", "se-2", "{\"a\":\"é\",\"b\":1}", Some(1)), Comparison::Same);
     assert_eq!(label_set.keep_wanted(), 1);
-    for (account, id, metadata, setup, held) in [
+    for (account, id, metadata, file, expected) in [
         ("main", "se-3", "{}", None, Comparison::Changed),
         ("main", "se-3", "{}", Some(0), Comparison::Changed),
         ("main", "se-3", "{\"a\":1}", Some(1), Comparison::Changed),
         ("main", "se-4", "{}", Some(1), Comparison::Unknown),
         ("other", "se-3", "{}", Some(1), Comparison::Unknown),
     ] {
-        assert_eq!(label_set.compare(account, id, metadata, setup), held, "{id} {metadata} {setup:?}");
+        assert_eq!(label_set.compare(account, id, metadata, file), expected, "{id} {metadata} {setup:?}");
     }
     assert_eq!(label_set.keep_wanted(), 1);
 }

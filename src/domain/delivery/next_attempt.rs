@@ -128,7 +128,11 @@ pub fn next_attempt(delivery: &DeliveryFacts<'_>, now: Timestamp) -> NextAttempt
         reasons.insert(0, WaitReason::Due { since: at });
     }
     reasons.extend(
-        delivery.health.pace.filter(|_| !delivery.ping).map(|at_once| WaitReason::Draining { at_once }),
+        delivery
+            .health
+            .slow_start_limit
+            .filter(|_| !delivery.ping)
+            .map(|at_once| WaitReason::Draining { at_once }),
     );
     NextAttempt { at: Some(at), reasons }
 }
@@ -224,7 +228,7 @@ mod tests {
                 (Some(-3), overdue.to_vec())
             );
         }
-        let drains = Health { pace: Some(2), ..HEALTHY.clone() };
+        let drains = Health { slow_start_limit: Some(2), ..HEALTHY.clone() };
         assert_eq!(shown(&delivery(&drains)).1.last(), Some(&WaitReason::Draining { at_once: 2 }));
     }
 

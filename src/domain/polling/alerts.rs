@@ -64,7 +64,7 @@ impl AlertSettings {
         found
     }
 
-    /// Returns the next time after `now` at which an alert is due, or the label settles.
+    /// Returns the next time after `now` at which an alert is due, or the label finishes.
     pub fn next(
         &self,
         after: &PollState,
@@ -83,7 +83,7 @@ impl AlertSettings {
         self.times(poll_state, label, &Gaps::default()).min()
     }
 
-    /// Returns the times, past or future, at which an alert that was not sent yet is due, or the label settles.
+    /// Returns the times, past or future, at which an alert that was not sent yet is due, or the label finishes.
     fn times(
         &self,
         poll_state: &PollState,
@@ -92,7 +92,7 @@ impl AlertSettings {
     ) -> impl Iterator<Item = Timestamp> {
         let stalled = self.stalled_at(poll_state, label.registered_at).map(|(at, _)| at);
         let late = self.late_at(poll_state, label).map(|at| gaps.defer(at));
-        [stalled, late, poll_state.settles_at()].into_iter().flatten()
+        [stalled, late, poll_state.finishes_at()].into_iter().flatten()
     }
 
     fn stalled_at(&self, after: &PollState, registered_at: Timestamp) -> Option<(Timestamp, u32)> {

@@ -1,9 +1,9 @@
 //! Freshness: the delay until events are noticed, and the lateness of polls.
 //!
 //! The time at which the API began to show an event is unknown. The last good poll did not have it, so the time between
-//! the two polls is the longest delay by trackpost ([`FreshnessKind::Own`]). The time since the event happened
-//! ([`FreshnessKind::Seen`]) includes the delays of the carrier and of ShipStation. It depends on times that may be
-//! hours in the future or lack a zone. Implausible times are only counted ([`FreshnessKind::Unclear`]).
+//! the two polls is the longest delay by trackpost ([`FreshnessKind::SinceLastPoll`]). The time since the event happened
+//! ([`FreshnessKind::SinceScan`]) includes the delays of the carrier and of ShipStation. It depends on times that may be
+//! hours in the future or lack a zone. Implausible times are only counted ([`FreshnessKind::ImplausibleTime`]).
 //!
 //! First answers, backfilled or returned events, and labels that were finished or expired are not counted.
 
@@ -22,13 +22,13 @@ named_enum! {
     /// Kind of measurement.
     pub enum FreshnessKind {
         /// Per new event: the time since the last good poll, which did not have it.
-        Own = "own",
+        SinceLastPoll = "since_last_poll",
         /// Per new event: the time since it happened, by its own time.
-        Seen = "seen",
+        SinceScan = "since_scan",
         /// Per new event without a plausible time.
-        Unclear = "unclear",
+        ImplausibleTime = "implausible_time",
         /// Per poll that was later than planned by more than the first of [`BOUNDS`]: the delay.
-        Behind = "behind",
+        LatePoll = "late_poll",
     }
 }
 
@@ -109,11 +109,11 @@ pub fn delays_of_events(
         let delivered = scan.is_some_and(TrackingEvent::is_delivery);
         let ago = scan.and_then(TrackingEvent::instant).map(|at| now.duration_since(at));
         let (kind, bucket) = match ago.filter(|ago| !ago.is_negative() && *ago <= LONGEST_AGO) {
-            Some(ago) => (FreshnessKind::Seen, Bucket::of(ago)),
-            None => (FreshnessKind::Unclear, Bucket(0)),
+            Some(ago) => (FreshnessKind::SinceScan, Bucket::of(ago)),
+            None => (FreshnessKind::ImplausibleTime, Bucket(0)),
         };
         [
-            Measurement { kind: FreshnessKind::Own, delivered, bucket: own },
+            Measurement { kind: FreshnessKind::SinceLastPoll, delivered, bucket: own },
             Measurement { kind, delivered, bucket },
         ]
     });
@@ -123,7 +123,7 @@ pub fn delays_of_events(
 /// Returns the measurement of a poll sent at `sent_at`, if it was late. `due_at`: its planned time, if it had one.
 pub fn lateness(due_at: Option<Timestamp>, sent_at: Timestamp) -> Option<Measurement> {
     let bucket = Bucket::of(sent_at.duration_since(due_at?));
-    (bucket.index() > 0).then_some(Measurement { kind: FreshnessKind::Behind, delivered: false, bucket })
+    (bucket.index() > 0).then_some(Measurement { kind: FreshnessKind::LatePoll, delivered: false, bucket })
 }
 
 /// Number of measurements in each bucket.
@@ -159,10 +159,10 @@ pub struct FreshnessFigures {
     /// All other events.
     pub others: Histogram,
     /// Late polls.
-    pub behind: Histogram,
+    pub late_polls: Histogram,
     /// The factor by which all waits stretch now, at least 1.
     pub stretch: f64,
-    /// The mean lateness of polls now, as a share of their wait.
+    /// The mean lateness of polls now, as a fraction of their intervals.
     pub lateness: f64,
 }
 
@@ -176,7 +176,7 @@ impl fmt::Display for FreshnessFigures {
             }
             f.write_str("; ")?;
         }
-        let (behind, stretch, lateness) = (self.behind.total(), self.stretch, self.lateness);
+        let (behind, stretch, lateness) = (self.late_polls.total(), self.stretch, self.lateness);
         write!(
             f,
             "polls more than 5m late: {behind}; stretch {stretch:.2}; mean lateness {lateness:.2} of the interval"
@@ -247,16 +247,16 @@ mod tests {
             event(&occurred("2026-11-22T05:00:00Z"), "de"),
             event(&occurred("2026-11-22T11:59:00Z"), "SP"),
         ];
-        let own = |delivered| (FreshnessKind::Own, delivered, 3);
+        let own = |delivered| (FreshnessKind::SinceLastPoll, delivered, 3);
         assert_eq!(
             counted(&label(), &events),
             [
                 own(false),
-                (FreshnessKind::Seen, false, 1),
+                (FreshnessKind::SinceScan, false, 1),
                 own(true),
-                (FreshnessKind::Seen, true, 7),
+                (FreshnessKind::SinceScan, true, 7),
                 own(true),
-                (FreshnessKind::Seen, true, 0)
+                (FreshnessKind::SinceScan, true, 0)
             ]
         );
     }
@@ -272,7 +272,7 @@ mod tests {
             let counted = counted(&label(), &[event(&times, "IT")]);
             assert_eq!(
                 counted,
-                [(FreshnessKind::Own, false, 3), (FreshnessKind::Unclear, false, 0)],
+                [(FreshnessKind::SinceLastPoll, false, 3), (FreshnessKind::ImplausibleTime, false, 0)],
                 "{times}"
             );
         }
@@ -280,7 +280,7 @@ mod tests {
             r#""occurred_at":"2026-11-22T18:50:00Z","carrier_occurred_at":"2026-11-22T03:50:00-08:00""#;
         assert_eq!(
             counted(&label(), &[event(pulled, "IT")])[1],
-            (FreshnessKind::Seen, false, 1),
+            (FreshnessKind::SinceScan, false, 1),
             "its own offset"
         );
     }
@@ -330,7 +330,7 @@ mod tests {
     fn the_log_line_is_a_sentence() {
         let figures = FreshnessFigures {
             deliveries: Histogram([0, 0, 0, 9, 0, 1, 0, 0, 0]),
-            behind: Histogram([0, 2, 0, 0, 1, 0, 0, 0, 0]),
+            late_polls: Histogram([0, 2, 0, 0, 1, 0, 0, 0, 0]),
             stretch: 1.25,
             lateness: 0.253,
             ..FreshnessFigures::default()

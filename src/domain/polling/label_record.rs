@@ -15,7 +15,7 @@ use crate::domain::time as span;
 use crate::domain::tracking::StatusCode;
 
 /// A label that was delivered under a newer scan finishes after this time without a change.
-const SETTLED_AFTER: SignedDuration = SignedDuration::from_hours(72);
+const FINISHES_AFTER: SignedDuration = SignedDuration::from_hours(72);
 
 /// The part of a label that a poll can change.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -93,10 +93,10 @@ impl PollState {
     }
 
     /// When a label with a delivery under a newer scan finishes, if nothing changes until then.
-    pub fn settles_at(&self) -> Option<Timestamp> {
+    pub fn finishes_at(&self) -> Option<Timestamp> {
         let seen_at = self.delivered_beneath_at.filter(|_| self.state == LabelState::Active)?;
         let quiet_since = self.last_changed_at.map_or(seen_at, |changed_at| changed_at.max(seen_at));
-        quiet_since.checked_add(SETTLED_AFTER).ok()
+        quiet_since.checked_add(FINISHES_AFTER).ok()
     }
 
     /// Whether the next poll is further ahead than its planned wait allows at `now`, because the clock was set back.

@@ -55,7 +55,7 @@ pub struct CadenceReason {
     /// Whether this is the last poll before `give_up_after`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub last: bool,
-    /// Whether the poll is brought forward to the time at which an alert (stalled, late) is due.
+    /// Whether the poll is brought forward to the time at which an alert (stalled, late) is due or the label finishes.
     #[serde(default, skip_serializing_if = "is_false")]
     pub alert: bool,
 }

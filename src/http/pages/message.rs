@@ -15,8 +15,8 @@ use super::subscriber::failure_detail;
 use super::{not_found, unreadable};
 use crate::clock;
 use crate::domain::delivery::outcome::outcome_in_words;
+use crate::explanation::detail::{AttemptDetail, DeliveryDetail, delivery_detail};
 use crate::explanation::measured;
-use crate::explanation::story::{AttemptStory, Story, story};
 use crate::store::StoreError;
 use crate::store::views::deliveries::AttemptView;
 
@@ -36,9 +36,9 @@ async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {
         ));
     };
     let configured = Arc::clone(&sources.configured.borrow());
-    let mut stories = Vec::new();
+    let mut details = Vec::new();
     for delivery in store.deliveries_named(&[], Some(id)).await? {
-        stories.push(story(store, &configured, delivery, now).await?);
+        details.push(delivery_detail(store, &configured, delivery, now).await?);
     }
     Ok(page(
         StatusCode::OK,
@@ -55,19 +55,19 @@ async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {
                     ("Body", Some(html! { (number(message.bytes.unsigned_abs())) " bytes" })),
                 ]))
             }
-            @if stories.is_empty() {
+            @if details.is_empty() {
                 section { p { "No subscriber selects this message. It is in the feed ("
                     a href={ "/messages?limit=1" } { "/messages" } ") and is not delivered." } }
             }
-            @for story in &stories { (delivery(story, now)) }
+            @for detail in &details { (delivery(detail, now)) }
             p { small { "The body is not shown here, because it may contain personal data. It is in the feed; " code { "trackpost history" } " \
                 prints the events of the label." } }
         },
     ))
 }
 
-fn delivery(story: &Story, now: Timestamp) -> Markup {
-    let of = &story.delivery;
+fn delivery(detail: &DeliveryDetail, now: Timestamp) -> Markup {
+    let of = &detail.delivery;
     let heading = format!("delivery-{}", encoded(&of.subscriber));
     html! {
         section aria-labelledby=(heading) {
@@ -76,23 +76,23 @@ fn delivery(story: &Story, now: Timestamp) -> Markup {
                 ("Delivery", Some(html! { (of.delivery_id) })),
                 ("Attempts", Some(html! { (of.attempts) })),
                 ("Delivered", of.delivered_at.map(|at| time_from(at, now))),
-                ("Next attempt", story.next.at.map(|at| time_from(at, now))),
+                ("Next attempt", detail.next.at.map(|at| time_from(at, now))),
             ]))
-            @if of.state != "delivered" { ul { @for reason in &story.next.reasons { li { (reason) } } } }
-            @if of.attempts > story.log.len() as u64 {
+            @if of.state != "delivered" { ul { @for reason in &detail.next.reasons { li { (reason) } } } }
+            @if of.attempts > detail.log.len() as u64 {
                 p.muted { "Older attempts were pruned." }
             }
-            @if !story.log.is_empty() { h3 { "Attempts" } ol { @for attempt in &story.log { (attempt_story(attempt)) } } }
+            @if !detail.log.is_empty() { h3 { "Attempts" } ol { @for attempt in &detail.log { (attempt_detail(attempt)) } } }
         }
     }
 }
 
-fn attempt_story(story: &AttemptStory) -> Markup {
+fn attempt_detail(detail: &AttemptDetail) -> Markup {
     html! {
         li {
-            (attempt(&story.attempt))
-            @if let Some(ended) = story.ended { ", " (ended) }
-            @if let Some(then) = &story.then { br; small { "then: " (then) } }
+            (attempt(&detail.attempt))
+            @if let Some(ended) = detail.ended { ", " (ended) }
+            @if let Some(then) = &detail.then { br; small { "then: " (then) } }
         }
     }
 }

@@ -241,7 +241,7 @@ impl Shown {
                 p {
                     @if self.freshness.len() > 1 { b { (account) } ": " }
                     "deliveries " (half(&figures.deliveries)) "; other events " (half(&figures.others)) "; "
-                    (number(figures.behind.total())) " polls were more than 5 minutes late."
+                    (number(figures.late_polls.total())) " polls were more than 5 minutes late."
                 }
             }
             (figures::noticed(&all))

@@ -23,7 +23,7 @@ pub struct Handover(Arc<Inboxes>);
 #[derive(Debug, Default)]
 struct Inboxes {
     inboxes: Mutex<HashMap<SubscriberName, Weak<Inbox>>>,
-    version: AtomicU64,
+    transaction: AtomicU64,
 }
 
 /// New deliveries that one courier has not yet taken.
@@ -63,12 +63,12 @@ impl Handover {
     }
 
     /// Records that ended attempts up to this transaction are committed.
-    pub(in crate::store) fn record_version(&self, version: u64) {
-        self.0.version.store(version, Ordering::Release);
+    pub(in crate::store) fn record_transaction(&self, transaction: u64) {
+        self.0.transaction.store(transaction, Ordering::Release);
     }
 
-    pub(in crate::store) fn recorded_version(&self) -> u64 {
-        self.0.version.load(Ordering::Acquire)
+    pub(in crate::store) fn last_transaction(&self) -> u64 {
+        self.0.transaction.load(Ordering::Acquire)
     }
 
     /// Lets the courier of this subscriber read the table.

@@ -36,7 +36,7 @@ pub struct AttemptResult {
     /// The subscriber's health at the end of the transaction.
     pub health: Arc<Health>,
     /// Increases with each transaction.
-    pub version: u64,
+    pub transaction: u64,
     /// When the delivery was created or queued again.
     pub queued_at: Option<Timestamp>,
 }
@@ -48,8 +48,8 @@ impl Store {
     }
 
     /// Returns the number of the last committed transaction with ended attempts.
-    pub fn recorded_version(&self) -> u64 {
-        self.handover.recorded_version()
+    pub fn last_transaction(&self) -> u64 {
+        self.handover.last_transaction()
     }
 
     /// Returns a new inbox for the courier of this subscriber; it replaces the previous one.
@@ -154,14 +154,14 @@ pub(super) async fn record_attempts(
         healths.write(tx, name, &before, &health).await?;
         after.insert(name, Arc::new(health));
     }
-    let version = healths.next_version();
+    let transaction = healths.next_transaction();
     let results =
         ended.iter().zip(results).map(|(attempt, (next, change, pending, queued_at))| AttemptResult {
             next,
             change,
             pending,
             health: Arc::clone(&after[&attempt.subscriber.name]),
-            version,
+            transaction,
             queued_at,
         });
     Ok(results.collect())

@@ -63,10 +63,10 @@ impl Store {
         for series in self.freshness(Some(since)).await? {
             let figures = accounts.entry(series.account).or_default();
             match (series.kind, series.delivered) {
-                (FreshnessKind::Own, true) => figures.deliveries.add(&series.histogram),
-                (FreshnessKind::Own, false) => figures.others.add(&series.histogram),
-                (FreshnessKind::Behind, _) => figures.behind.add(&series.histogram),
-                (FreshnessKind::Seen | FreshnessKind::Unclear, _) => {}
+                (FreshnessKind::SinceLastPoll, true) => figures.deliveries.add(&series.histogram),
+                (FreshnessKind::SinceLastPoll, false) => figures.others.add(&series.histogram),
+                (FreshnessKind::LatePoll, _) => figures.late_polls.add(&series.histogram),
+                (FreshnessKind::SinceScan | FreshnessKind::ImplausibleTime, _) => {}
             }
         }
         let quotas =

@@ -23,7 +23,7 @@ pub const PAGE: u32 = 500;
 /// have no meaning.
 fn on_one_line(json: String) -> Box<RawValue> {
     let json = if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json };
-    // The table's CHECKs ensure that it is an object or an array.
+    // Stored texts are JSON; another text is shown as null.
     RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 

@@ -293,7 +293,7 @@ impl Writing {
         // If the file was lost meanwhile, nothing was recorded, and callers must not get a success.
         self.files.check()?;
         if let Some(result) = results.last() {
-            self.handover.record_version(result.version);
+            self.handover.record_transaction(result.transaction);
         }
         self.handover.hand_over(new);
         Ok((recorded, results))

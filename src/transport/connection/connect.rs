@@ -174,5 +174,5 @@ async fn tunnel(
 
 /// A proxy that closes the connection counts as no connection to the server.
 fn failure_of_proxy(cause: FailureCause) -> FailureCause {
-    if cause == FailureCause::Ours { FailureCause::Ours } else { FailureCause::Connect }
+    if cause == FailureCause::Shortage { FailureCause::Shortage } else { FailureCause::Connect }
 }

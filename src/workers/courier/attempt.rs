@@ -53,7 +53,7 @@ pub(super) async fn deliver(
         can_wait: attempt.outcome.is_accepted()
             && !probe
             && delivery.lane.is_some()
-            && !shared.is_behind.load(Relaxed),
+            && !shared.others_wait.load(Relaxed),
     };
     // Crash point: the receiver may have the message without a record here. It gets the message again, under the same id.
     CrashPoint::AttemptAnswered.reached();
@@ -111,9 +111,9 @@ fn log(
                 "delivered after retry: {message_id} to {name}, attempt {number}");
         }
         AfterAttempt::Retry(_) if state != HealthState::Ok => {
-            let probe_at = result.health.probe_at.map(tracing::field::display);
+            let next_probe_at = result.health.probe_at.map(tracing::field::display);
             info!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,
-                outcome, detail, probe_at, "probe failed: {message_id} to {name}: {outcome}");
+                outcome, detail, next_probe_at, "probe failed: {message_id} to {name}: {outcome}");
         }
         AfterAttempt::Retry(due) => {
             warn!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,

@@ -48,7 +48,7 @@ pub struct Courier {
     /// Health as of the last record or reading; `None`: must be read.
     health: Option<Health>,
     /// The transaction of `health`.
-    version: u64,
+    transaction: u64,
     in_flight: InFlight<AttemptNote, RecordedAttempt>,
     /// First attempts since the last retry.
     first_in_a_row: usize,
@@ -79,7 +79,7 @@ struct CourierShared {
     client: WebhookClient,
     heartbeat: Heartbeat,
     /// Whether something waits for the record of an attempt in flight.
-    is_behind: AtomicBool,
+    others_wait: AtomicBool,
 }
 
 impl Courier {
@@ -96,7 +96,7 @@ impl Courier {
             audience,
             store,
             heartbeat,
-            is_behind: AtomicBool::new(true),
+            others_wait: AtomicBool::new(true),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -104,7 +104,7 @@ impl Courier {
             inbox: None,
             stale: true,
             health: None,
-            version: 0,
+            transaction: 0,
             in_flight: InFlight::default(),
             first_in_a_row: 0,
             stepped_at: None,
@@ -122,7 +122,7 @@ impl Courier {
         let inbox = self.inbox();
         loop {
             let wake = self.fill(clock::now()).await?;
-            self.shared.is_behind.store(self.outbox.len() > self.in_flight.len(), Relaxed);
+            self.shared.others_wait.store(self.outbox.len() > self.in_flight.len(), Relaxed);
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(ended) = self.in_flight.ended() => self.finish(ended?)?,
@@ -143,7 +143,7 @@ impl Courier {
     }
 
     async fn drain(&mut self) -> Result<(), StoreError> {
-        self.shared.is_behind.store(true, Relaxed);
+        self.shared.others_wait.store(true, Relaxed);
         while let Some(ended) = self.in_flight.ended().await {
             self.finish(ended?)?;
         }
@@ -171,8 +171,8 @@ impl Courier {
         if let Some((lane, position)) = lane {
             self.outbox.finish((lane, position, key), result.pending);
         }
-        if result.version > self.version {
-            self.version = result.version;
+        if result.transaction > self.transaction {
+            self.transaction = result.transaction;
             self.health = Some(Health::clone(&result.health));
         }
         if result.change.is_some() {
@@ -280,13 +280,13 @@ impl Courier {
         let shared = Arc::clone(&self.shared);
         let CourierShared { subscriber, url_digest, store, .. } = &*shared;
         for _ in 0..MAX_HEALTH_READS {
-            self.version = store.recorded_version();
+            self.transaction = store.last_transaction();
             let health = store.subscriber_health(&subscriber.name).await?;
             if let Some(known) = &health.url_digest
                 && known != url_digest
             {
                 store.record_url(&subscriber.name, url_digest.clone(), now).await?;
-            } else if store.recorded_version() == self.version {
+            } else if store.last_transaction() == self.transaction {
                 // The first URL is written with the first attempt.
                 return Ok(health);
             }

@@ -1,4 +1,4 @@
-//! Logs the freshness of the last day once a day, and prunes its counts.
+//! Logs the freshness of the last 7 days once a day, and sums up counts older than 35 days.
 
 use jiff::civil::Date;
 use jiff::tz::Offset;
@@ -36,7 +36,7 @@ impl FreshnessReport {
                 account = %account,
                 deliveries = figures.deliveries.total(),
                 other_events = figures.others.total(),
-                behind = figures.behind.total(),
+                late_polls = figures.late_polls.total(),
                 stretch = figures.stretch,
                 lateness = figures.lateness,
                 "freshness of the last 7 days: {figures}"

@@ -32,7 +32,7 @@ const STEP_INTERVAL: Duration = Duration::from_secs(60);
 /// The time between two chunks of a round.
 const CHUNK_INTERVAL: Duration = Duration::from_millis(50);
 /// Rows of each kind in a chunk.
-pub const CHUNK: u32 = 500;
+pub const PRUNE_CHUNK: u32 = 500;
 /// The time between two checks of the database.
 const INSPECTION_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// Minimum time for which undelivered messages are kept, for any configuration (contract 7.6).
@@ -85,7 +85,7 @@ impl Inspection {
         if self.position.is_none() && now < self.due_at {
             return Ok(false);
         }
-        self.position = store.inspect(self.position.unwrap_or_default(), CHUNK).await?;
+        self.position = store.inspect(self.position.unwrap_or_default(), PRUNE_CHUNK).await?;
         if self.position.is_none() {
             self.due_at = later(now, INSPECTION_INTERVAL);
             debug!("the database was checked: no damage");
@@ -109,7 +109,7 @@ pub async fn step(
         finished_since: earlier(now, signed(keep.keep_finished)),
         undelivered_since: earlier(now, signed(UNDELIVERED_KEPT_FOR)),
     };
-    let pruned = store.prune(keep, CHUNK).await?;
+    let pruned = store.prune(keep, PRUNE_CHUNK).await?;
     for (subscriber, deliveries) in &pruned.undelivered {
         warn!(
             subscriber,
@@ -121,5 +121,5 @@ pub async fn step(
         let (attempts, labels, messages) = (pruned.attempts, pruned.labels, pruned.messages);
         info!(attempts, labels, messages, "old rows deleted");
     }
-    Ok([pruned.attempts, pruned.labels, pruned.messages].contains(&u64::from(CHUNK)))
+    Ok([pruned.attempts, pruned.labels, pruned.messages].contains(&u64::from(PRUNE_CHUNK)))
 }

@@ -153,7 +153,7 @@ async fn record(
         first_poll: policy.first_poll,
         subscribers: &policy.subscribers,
         resource_url: &url,
-        outage: access.probing(),
+        account_not_ok: access.probing(),
         sent_at: allowed.sent_at,
         gaps: &clock::gaps(),
     };
@@ -209,8 +209,10 @@ struct PollEffect {
 impl PollEffect {
     fn of(plan: &PollPlan) -> Self {
         let status = plan.poll_state.status_code.clone().unwrap_or_default();
-        let own =
-            plan.measurements.iter().filter(|measurement| measurement.kind == freshness::FreshnessKind::Own);
+        let own = plan
+            .measurements
+            .iter()
+            .filter(|measurement| measurement.kind == freshness::FreshnessKind::SinceLastPoll);
         Self {
             status,
             messages: plan.messages.len(),
@@ -226,11 +228,11 @@ fn log_poll(label: &LabelRecord, reading: &Reading, effect: &PollEffect) {
         None => {
             let PollEffect { status, messages, .. } = effect;
             info!(label_id = %id, account = %account, status_code = status, messages,
-                "poll of {id}: changed, status {status}, {}", counted(*messages as u64, "message"));
+                "poll: changed: {id}, status {status}, {}", counted(*messages as u64, "message"));
         }
         Some(detail) => {
             let outcome = reading.as_str();
-            warn!(label_id = %id, account = %account, outcome, detail, "poll of {id} failed: {outcome}: {detail}");
+            warn!(label_id = %id, account = %account, outcome, detail, "poll: failed: {id}: {outcome}: {detail}");
         }
     }
 }

@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::RETIRE_AFTER;
+use super::REMOVE_AFTER;
 use crate::clock::{self, Stopwatch};
 use crate::config::{Comparison, FileNumber, LabelReading, LabelSources};
 use crate::domain::clock::Gaps;
 use crate::domain::label::Registration;
 use crate::domain::time::later;
-use crate::store::labels::CHUNK;
+use crate::store::labels::REGISTER_CHUNK;
 use crate::store::{Store, StoreError};
 use crate::workers::blocking;
 
@@ -28,8 +28,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct AppliedChanges {
     pub added: usize,
     pub changed: usize,
-    pub retired: usize,
-    /// Labels that are newly missing from the files and not yet retired.
+    pub removed: usize,
+    /// Labels that are newly missing from the files and not yet removed.
     pub missing: usize,
 }
 
@@ -42,14 +42,14 @@ impl MissingLabels {
     pub(super) fn wake(&mut self, gaps: &Gaps, now: Timestamp) -> Option<Timestamp> {
         // The clock may have been set back.
         self.0.iter_mut().for_each(|(_, since)| *since = now.min(*since));
-        self.0.iter().map(|(_, since)| retire_at(*since, gaps, now)).min()
+        self.0.iter().map(|(_, since)| remove_at(*since, gaps, now)).min()
     }
 
     /// Replaces the missing labels by `gone` (sorted). Returns the labels that have been missing for long enough, and
     /// the number of newly missing ones.
     fn update(&mut self, gone: Vec<i64>, gaps: &Gaps, now: Timestamp) -> (Vec<i64>, usize) {
         let before = std::mem::take(&mut self.0);
-        let (mut retire, mut fresh) = (Vec::new(), 0);
+        let (mut remove, mut fresh) = (Vec::new(), 0);
         for label in gone {
             let since = match before.binary_search_by_key(&label, |(label, _)| *label) {
                 Ok(at) => before[at].1.min(now),
@@ -58,14 +58,14 @@ impl MissingLabels {
                     now
                 }
             };
-            if retire_at(since, gaps, now) <= now { retire.push(label) } else { self.0.push((label, since)) }
+            if remove_at(since, gaps, now) <= now { remove.push(label) } else { self.0.push((label, since)) }
         }
-        (retire, fresh)
+        (remove, fresh)
     }
 }
 
-fn retire_at(since: Timestamp, gaps: &Gaps, now: Timestamp) -> Timestamp {
-    later(gaps.moved(since, now), RETIRE_AFTER)
+fn remove_at(since: Timestamp, gaps: &Gaps, now: Timestamp) -> Timestamp {
+    later(gaps.moved(since, now), REMOVE_AFTER)
 }
 
 /// Applies a reading to the registry. Labels of the files `kept` stay as they are.
@@ -117,13 +117,13 @@ pub(super) async fn apply(
         let by_place = reading.files.iter().map(|path| keys.get(path).copied()).collect();
         register(store, sources, reading, by_place, wanted, now).await?;
     }
-    // Labels of the configuration itself were removed by hand and retire at once. Labels of a file may return soon.
-    let (mut retire, missing) = missing.update(gone, &clock::gaps(), now);
-    retire.extend(gone_inline);
-    for chunk in retire.chunks(CHUNK) {
-        store.retire_configured(chunk, now).await?;
+    // A label that is gone from registration.labels is removed at once. A label of a file may return soon.
+    let (mut remove, missing) = missing.update(gone, &clock::gaps(), now);
+    remove.extend(gone_inline);
+    for chunk in remove.chunks(REGISTER_CHUNK) {
+        store.withdraw_configured(chunk, now).await?;
     }
-    Ok(AppliedChanges { added: wanted.saturating_sub(changed), changed, retired: retire.len(), missing })
+    Ok(AppliedChanges { added: wanted.saturating_sub(changed), changed, removed: remove.len(), missing })
 }
 
 fn pattern_of(path: &Path) -> Option<&str> {
@@ -165,14 +165,14 @@ async fn register(
     let (chunks, mut read) = mpsc::channel::<Vec<(Registration, Option<i64>)>>(2);
     let sources = Arc::clone(sources);
     let rows = blocking(move || {
-        let mut chunk = Vec::with_capacity(CHUNK);
+        let mut chunk = Vec::with_capacity(REGISTER_CHUNK);
         sources.each_wanted(&mut reading, &mut |label, place| {
             let key = place.checked_sub(1).and_then(|at| keys.get(at as usize).copied().flatten());
             chunk.push((label, key));
-            if chunk.len() < CHUNK {
+            if chunk.len() < REGISTER_CHUNK {
                 return ControlFlow::Continue(());
             }
-            match chunks.blocking_send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))) {
+            match chunks.blocking_send(std::mem::replace(&mut chunk, Vec::with_capacity(REGISTER_CHUNK))) {
                 Ok(()) => ControlFlow::Continue(()),
                 // The writer has stopped.
                 Err(_) => ControlFlow::Break(()),

@@ -6,9 +6,9 @@
 //!
 //! - A file is read when it has not changed for a second. A file that is replaced again and again is read after ten
 //!   seconds at the latest. A file that is written all the time is read each minute up to its last complete line; none of
-//!   its labels is retired then.
+//!   its labels is removed then.
 //! - A file that cannot be read is left out with its reason: its labels stay as they are, all other files apply.
-//! - A label that is missing from the files for a minute is retired.
+//! - A label that is missing from the files for a minute is removed.
 //!
 //! Crash point: between two chunks. The next start reads the same files and continues.
 
@@ -43,8 +43,8 @@ pub type CurrentSources = Option<Arc<LabelSources>>;
 const SCAN_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 /// The scan interval while files cannot be watched.
 const UNWATCHED_SCAN_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
-/// Time after which a label that is missing from the files is retired.
-const RETIRE_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// Time after which a label that is missing from the files is removed.
+const REMOVE_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// The shortest time between two scans.
 const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(500);
 /// The wait after an event, because events of a file come in groups.
@@ -196,14 +196,14 @@ impl Registrar {
                 "labels missing from the label files: {}; they are removed in a minute", applied.missing
             );
         }
-        if applied.added + applied.changed + applied.retired > 0 {
-            let compare::AppliedChanges { added, changed, retired, .. } = applied;
+        if applied.added + applied.changed + applied.removed > 0 {
+            let compare::AppliedChanges { added, changed, removed, .. } = applied;
             info!(
                 labels,
                 added,
                 changed,
-                retired,
-                "labels registered: {added} added, {changed} changed, {retired} removed of {labels}"
+                removed,
+                "labels registered: {added} added, {changed} changed, {removed} removed of {labels}"
             );
         }
         Ok(())

@@ -92,7 +92,7 @@ impl Label {
             alerts: &config.alerts,
             subscribers: &subscribers,
             resource_url: "https://api.example/v2/labels/se-1/track",
-            outage: false,
+            account_not_ok: false,
             sent_at: self.now,
             gaps: &Gaps::default(),
         };

@@ -68,7 +68,7 @@ pub struct Health {
     /// Time of the first 410 in a row.
     pub gone_at: Option<Timestamp>,
     /// Concurrent attempts while the backlog drains; `None`: as many as configured.
-    pub pace: Option<u32>,
+    pub slow_start_limit: Option<u32>,
     /// Digest of the URL. Another URL is another receiver.
     pub url_digest: Option<String>,
     /// End of the `Retry-After` for all deliveries.
@@ -117,9 +117,9 @@ impl Health {
             (_, Some(until)) => Allowed::Nothing { until: Some(until) },
             // Probes alternate between both ends, so that bad messages at one end do not block all probes.
             (HealthState::Failing, None) => Allowed::Probe { newest: self.probes % 2 == 1 },
-            (HealthState::Ok, None) => {
-                Allowed::Attempts { at_once: self.pace.map_or(max_in_flight, |pace| pace.min(max_in_flight)) }
-            }
+            (HealthState::Ok, None) => Allowed::Attempts {
+                at_once: self.slow_start_limit.map_or(max_in_flight, |limit| limit.min(max_in_flight)),
+            },
         }
     }
 
@@ -213,7 +213,7 @@ impl Health {
                 self.reason.filter(|reason| *reason != HealthReason::ByHand).or(Some(HealthReason::Failures));
         } else {
             self.enter(HealthState::Ok, now);
-            self.pace = Some(1);
+            self.slow_start_limit = Some(1);
         }
         true
     }
@@ -234,7 +234,7 @@ impl Health {
         if before.is_none() || before == self.url_digest {
             return false;
         }
-        self.pace = Some(1);
+        self.slow_start_limit = Some(1);
         self.held_until = None;
         self.gone_at = None;
         self.failures = 0;
@@ -257,11 +257,14 @@ impl Health {
         match self.state {
             HealthState::Failing => {
                 self.enter(HealthState::Ok, now);
-                self.pace = Some(1);
+                self.slow_start_limit = Some(1);
                 Some(HealthChange::Recovered)
             }
             HealthState::Ok => {
-                self.pace = self.pace.map(|pace| pace.saturating_add(1)).filter(|pace| *pace < max_in_flight);
+                self.slow_start_limit = self
+                    .slow_start_limit
+                    .map(|limit| limit.saturating_add(1))
+                    .filter(|limit| *limit < max_in_flight);
                 None
             }
             HealthState::Paused => None,
@@ -275,7 +278,7 @@ impl Health {
         if *outcome == Outcome::Unsendable {
             return None;
         }
-        self.pace = self.pace.map(|pace| (pace / 2).max(1));
+        self.slow_start_limit = self.slow_start_limit.map(|limit| (limit / 2).max(1));
         if !ended.progress.is_proven_bad(self.last_success_at) {
             self.failures_of = match self.failures {
                 0 => Some(ended.delivery),

@@ -6,8 +6,8 @@ use crate::domain::delivery::outcome::{AfterAttempt, DeliverySchedule};
 
 const SCHEDULE: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(300), Duration::from_secs(1800)];
 const OK: Outcome = Outcome::Accepted { status: 200 };
-const DOWN: Outcome = Outcome::Refused { status: 500 };
-const GONE: Outcome = Outcome::Refused { status: 410 };
+const DOWN: Outcome = Outcome::ErrorStatus { status: 500 };
+const GONE: Outcome = Outcome::ErrorStatus { status: 410 };
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).unwrap()
@@ -114,9 +114,9 @@ fn probes_double_from_five_seconds_to_five_minutes() {
 
 #[test]
 fn the_backlog_drains_at_a_rising_pace() {
-    let mut health = Health { pace: Some(1), ..Health::default() };
+    let mut health = Health { slow_start_limit: Some(1), ..Health::default() };
     let mut rounds = Vec::new();
-    while health.pace.is_some() {
+    while health.slow_start_limit.is_some() {
         let Allowed::Attempts { at_once } = health.allowed(8, at(0)) else {
             panic!("attempts are not allowed")
         };
@@ -127,9 +127,9 @@ fn the_backlog_drains_at_a_rising_pace() {
     }
     assert_eq!(rounds, [1, 2, 4]);
     assert_eq!(health.allowed(8, at(0)), Allowed::Attempts { at_once: 8 });
-    health.pace = Some(6);
+    health.slow_start_limit = Some(6);
     change_after(&mut health, DOWN, 1, 0);
-    assert_eq!(health.pace, Some(3));
+    assert_eq!(health.slow_start_limit, Some(3));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_clock_set_back_before_the_last_success_makes_no_message_dead() {
 fn another_url_has_no_retry_after_and_gets_the_backlog_at_a_rising_pace() {
     let mut health = Health::default();
     health.set_url("a", at(0));
-    let busy = attempt(Outcome::Refused { status: 503 }, Some(3600));
+    let busy = attempt(Outcome::ErrorStatus { status: 503 }, Some(3600));
     health.record(&ended(&busy, 1, RetryProgress::default(), false), at(0));
     assert_eq!(health.allowed(8, at(1)), Allowed::Nothing { until: Some(at(3600)) });
     assert!(health.set_url("b", at(1)));
@@ -201,7 +201,7 @@ fn another_url_has_no_retry_after_and_gets_the_backlog_at_a_rising_pace() {
 #[test]
 fn retry_after_holds_probes_and_its_message() {
     let mut health = Health::default();
-    let busy = attempt(Outcome::Refused { status: 503 }, Some(3600));
+    let busy = attempt(Outcome::ErrorStatus { status: 503 }, Some(3600));
     change_after(&mut health, Outcome::ConnectionRefused, 1, 0);
     health.record(&ended(&busy, 1, RetryProgress::default(), true), at(5));
     assert_eq!(health.allowed(8, at(3604)), Allowed::Nothing { until: Some(at(3605)) });
@@ -318,7 +318,7 @@ fn any_failure() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         (400_u16..600)
             .prop_filter("410 pauses", |status| *status != 410)
-            .prop_map(|status| { Outcome::Refused { status } }),
+            .prop_map(|status| { Outcome::ErrorStatus { status } }),
         Just(Outcome::ConnectionRefused),
         Just(Outcome::NameUnknown),
         Just(Outcome::Reset),

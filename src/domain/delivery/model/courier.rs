@@ -98,12 +98,12 @@ impl Simulation {
         self.requests += 1;
         let (outcome, takes, retry_after) = match self.behaviour() {
             Behaviour::Fails(outcome, takes) => (outcome, takes, None),
-            Behaviour::Throttles(status, wait) => (Outcome::Refused { status }, 0, Some(wait)),
+            Behaviour::Throttles(status, wait) => (Outcome::ErrorStatus { status }, 0, Some(wait)),
             Behaviour::Refuses(refused) if refused.contains(&lane) => {
-                (Outcome::Refused { status: 422 }, 1, None)
+                (Outcome::ErrorStatus { status: 422 }, 1, None)
             }
             Behaviour::Flaky if self.requests.is_multiple_of(3) => {
-                (Outcome::Refused { status: 500 }, 0, None)
+                (Outcome::ErrorStatus { status: 500 }, 0, None)
             }
             _ => (Outcome::Accepted { status: 200 }, 1, None),
         };

@@ -9,7 +9,7 @@ use crate::domain::delivery::outcome::Outcome;
 
 fn any_failure() -> impl Strategy<Value = Outcome> {
     prop_oneof![
-        (400_u16..600).prop_map(|status| Outcome::Refused { status }),
+        (400_u16..600).prop_map(|status| Outcome::ErrorStatus { status }),
         Just(Outcome::ConnectionRefused),
         Just(Outcome::Tls),
         Just(Outcome::Reset),

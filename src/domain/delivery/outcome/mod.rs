@@ -21,7 +21,7 @@ pub enum Outcome {
     /// A 2xx.
     Accepted { status: u16 },
     /// Any other status, including redirects, which are not followed.
-    Refused { status: u16 },
+    ErrorStatus { status: u16 },
     /// The host has no address.
     NameUnknown,
     /// Address refused by policy, or unusable URL.
@@ -47,7 +47,7 @@ impl Outcome {
     /// Every outcome, with a status where it has one.
     pub const ALL: [Self; 12] = [
         Self::Accepted { status: 200 },
-        Self::Refused { status: 500 },
+        Self::ErrorStatus { status: 500 },
         Self::NameUnknown,
         Self::AddressRefused,
         Self::ConnectionRefused,
@@ -68,7 +68,7 @@ impl Outcome {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Accepted { .. } => "accepted",
-            Self::Refused { .. } => "status",
+            Self::ErrorStatus { .. } => "status",
             Self::NameUnknown => "name",
             Self::AddressRefused => "address",
             Self::ConnectionRefused => "refused",
@@ -84,7 +84,7 @@ impl Outcome {
 
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Accepted { status } | Self::Refused { status } => Some(*status),
+            Self::Accepted { status } | Self::ErrorStatus { status } => Some(*status),
             _ => None,
         }
     }
@@ -231,7 +231,7 @@ pub struct AttemptDecision {
 pub const SLOWEST_PROBE: Duration = Duration::from_secs(300);
 
 /// Maximum jitter of a scheduled wait, as a share of it.
-pub const JITTER: f64 = 0.10;
+pub const RETRY_JITTER: f64 = 0.10;
 
 /// Decides about the delivery after an attempt that ended at `now`. `progress`: before the attempt. `schedule`: the
 /// subscriber's `retry`. `last_success_at`: when the subscriber last accepted any message. `jitter`: -1 to 1.
@@ -248,22 +248,22 @@ pub fn decide(
     jitter: f64,
 ) -> AttemptDecision {
     let (retry_after_until, hold_until) = retry_after_ends(attempt, now);
-    let settled = |next, progress| AttemptDecision { next, progress, retry_after_until, hold_until };
+    let decision = |next, progress| AttemptDecision { next, progress, retry_after_until, hold_until };
     if attempt.outcome.is_accepted() {
-        return settled(AfterAttempt::Delivered, RetryProgress { planned_at: None, ..progress });
+        return decision(AfterAttempt::Delivered, RetryProgress { planned_at: None, ..progress });
     }
     if let Some(plan) = progress.planned_at.filter(|plan| *plan > now) {
         let reason = step(progress.failures, schedule).1;
-        return settled(AfterAttempt::Retry(later_of(plan, reason, attempt, retry_after_until)), progress);
+        return decision(AfterAttempt::Retry(later_of(plan, reason, attempt, retry_after_until)), progress);
     }
     let after_failing = progress.failed(now);
     let (wait, reason) = step(after_failing.failures, schedule);
     if matches!(reason, DueReason::LastStep { .. }) && after_failing.is_proven_bad(last_success_at) {
-        return settled(AfterAttempt::Dead, after_failing);
+        return decision(AfterAttempt::Dead, after_failing);
     }
-    let plan = whole_ms_after(now, wait.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)));
+    let plan = whole_ms_after(now, wait.mul_f64(1.0 + RETRY_JITTER * jitter.clamp(-1.0, 1.0)));
     let next = AfterAttempt::Retry(later_of(plan, reason, attempt, retry_after_until));
-    settled(next, RetryProgress { planned_at: Some(plan), ..after_failing })
+    decision(next, RetryProgress { planned_at: Some(plan), ..after_failing })
 }
 
 /// Returns the wait after failure `number` (from 1) and its reason.

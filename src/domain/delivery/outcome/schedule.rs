@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Due, DueReason, HastenedBy, JITTER, SLOWEST_PROBE};
+use super::{Due, DueReason, HastenedBy, RETRY_JITTER, SLOWEST_PROBE};
 use crate::domain::retry_after::LONGEST_RETRY_AFTER;
 use crate::domain::time::{after, earlier};
 
@@ -53,7 +53,7 @@ impl DeliverySchedule {
     /// Limits all waits from `now` on to their planned lengths, in case the clock was ahead when they were planned
     /// (contract 9.5). `by`: how far the clock was just set back. Returns whether anything changed.
     pub fn shorten_waits(&mut self, by: Option<SignedDuration>, now: Timestamp) -> bool {
-        let longest = |wait: Duration| after(now, wait.mul_f64(1.0 + JITTER));
+        let longest = |wait: Duration| after(now, wait.mul_f64(1.0 + RETRY_JITTER));
         let nearer = |at: Timestamp| by.map_or(at, |by| earlier(at, by));
         let step = match self.next.reason {
             DueReason::Step { wait_ms, .. } | DueReason::LastStep { wait_ms } => {

@@ -10,7 +10,7 @@ fn failed(status: u16, retry_after: Option<u64>) -> Attempt {
     Attempt {
         started_at: at(0),
         duration: Duration::from_millis(20),
-        outcome: Outcome::Refused { status },
+        outcome: Outcome::ErrorStatus { status },
         detail: None,
         answer: None,
         retry_after: retry_after.map(Duration::from_secs),

@@ -86,11 +86,11 @@ pub struct AccountState {
     pub throttled_until: Option<Timestamp>,
     pub detail: Option<String>,
     /// Labels that failed in a row without a good answer between; not stored.
-    pub streak: BTreeSet<i64>,
+    pub failed_labels: BTreeSet<i64>,
     /// Failures in a row; not stored.
     pub failures_in_a_row: u32,
-    /// Time of the last good answer; not stored.
-    pub last_good_at: Option<Timestamp>,
+    /// Time of the last answer that accepted the key: a good one, or the refusal of one label; not stored.
+    pub last_accepted_at: Option<Timestamp>,
     /// The last refusal without a good answer since; not stored.
     pub refusal: Option<String>,
     /// Labels that got this refusal in a row; not stored.
@@ -130,9 +130,9 @@ const OUTAGE_FAILURES: u32 = 5;
 /// Number of labels from which on an outage is detected. With fewer, the backoff of each label is enough.
 const MIN_OUTAGE_LABELS: usize = 3;
 /// Time after a good answer in which failures are not an outage.
-const RECENT_ANSWER: SignedDuration = SignedDuration::from_secs(30);
+const OUTAGE_GRACE: SignedDuration = SignedDuration::from_secs(30);
 /// Maximum number of different failed labels in a row that an outage needs, for any number of labels.
-pub const ALL_LABELS: usize = 20;
+pub const MAX_OUTAGE_LABELS: usize = 20;
 
 /// Number of labels in a row with the same refusal that mean that the account is refused (contract 3).
 const REFUSED_LABELS: usize = 3;
@@ -159,10 +159,14 @@ impl AccountState {
 
     /// Moves all times by a jump of the wall clock, so that each wait keeps its length.
     pub fn apply_jump(&mut self, by: SignedDuration, now: Timestamp) {
-        for at in
-            [&mut self.probe_at, &mut self.throttled_until, &mut self.last_good_at, &mut self.paused_until]
-                .into_iter()
-                .flatten()
+        for at in [
+            &mut self.probe_at,
+            &mut self.throttled_until,
+            &mut self.last_accepted_at,
+            &mut self.paused_until,
+        ]
+        .into_iter()
+        .flatten()
         {
             *at = later(*at, by);
         }
@@ -194,7 +198,7 @@ impl AccountState {
         self.probe_at = self.probe_at.map(|at| at.min(longest_probe));
         let longest_wait = later(now, signed(LONGEST_RETRY_AFTER));
         self.throttled_until = self.throttled_until.map(|at| at.min(longest_wait));
-        self.last_good_at = self.last_good_at.map(|at| at.min(now));
+        self.last_accepted_at = self.last_accepted_at.map(|at| at.min(now));
     }
 
     /// Whether only one request at a time may go out.
@@ -203,7 +207,7 @@ impl AccountState {
     }
 
     /// Applies an answer, about the row `label` if it was a poll. `labels` is the number of labels that the account
-    /// polls; it counts up to [`ALL_LABELS`]. `probe`: the request was the probe of an account that is not ok. Answers
+    /// polls; it counts up to [`MAX_OUTAGE_LABELS`]. `probe`: the request was the probe of an account that is not ok. Answers
     /// to requests that were in flight when the status changed are ignored.
     pub fn observe(
         &mut self,
@@ -242,10 +246,11 @@ impl AccountState {
             }
             AccountSignal::Failed { detail } => {
                 self.failures_in_a_row += 1;
-                self.streak.extend(label);
-                let all = labels.clamp(MIN_OUTAGE_LABELS, ALL_LABELS);
-                let lately = self.last_good_at.is_some_and(|at| now.duration_since(at) < RECENT_ANSWER);
-                let outage = !lately && self.failures_in_a_row >= OUTAGE_FAILURES && self.streak.len() >= all;
+                self.failed_labels.extend(label);
+                let all = labels.clamp(MIN_OUTAGE_LABELS, MAX_OUTAGE_LABELS);
+                let lately = self.last_accepted_at.is_some_and(|at| now.duration_since(at) < OUTAGE_GRACE);
+                let outage =
+                    !lately && self.failures_in_a_row >= OUTAGE_FAILURES && self.failed_labels.len() >= all;
                 if self.probing() || outage {
                     self.fail(AccountStatus::Down, detail, probe, now)
                 } else {
@@ -258,7 +263,7 @@ impl AccountState {
     fn good_answer(&mut self, now: Timestamp) -> Option<AccountChange> {
         self.refusal = None;
         self.refused.clear();
-        self.record_good_answer(now)
+        self.record_accepted(now)
     }
 
     /// Applies a refusal of a label. It concerns the account if several labels in a row get the same one.
@@ -281,14 +286,14 @@ impl AccountState {
             let detail = format!("several labels in a row got the same refusal: {detail}");
             return self.fail(AccountStatus::Unauthorized, &detail, probe, now);
         }
-        self.record_good_answer(now)
+        self.record_accepted(now)
     }
 
     /// Applies an answer that shows that the API works and accepts the key.
-    fn record_good_answer(&mut self, now: Timestamp) -> Option<AccountChange> {
-        self.streak.clear();
+    fn record_accepted(&mut self, now: Timestamp) -> Option<AccountChange> {
+        self.failed_labels.clear();
         self.failures_in_a_row = 0;
-        self.last_good_at = Some(now);
+        self.last_accepted_at = Some(now);
         let change = match self.status {
             AccountStatus::Ok => return None,
             AccountStatus::Down => AccountChange::CameBack,
@@ -296,7 +301,7 @@ impl AccountState {
         };
         *self = Self {
             throttled_until: self.throttled_until,
-            last_good_at: Some(now),
+            last_accepted_at: Some(now),
             refusal: self.refusal.take(),
             refused: std::mem::take(&mut self.refused),
             ..Self::new(now)

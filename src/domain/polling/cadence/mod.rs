@@ -120,7 +120,7 @@ pub struct Suggestion {
 }
 
 /// The largest share of an interval by which jitter moves it.
-pub const JITTER: f64 = 0.08;
+pub const POLL_JITTER: f64 = 0.08;
 
 impl Cadence {
     /// A cadence of one interval for every label, as a baseline to compare with.
@@ -172,7 +172,7 @@ impl Cadence {
         let at = match opening_at {
             // Spread over five minutes, so that the labels of a region are not due in the same second.
             Some(opening_at) => after(opening_at, Duration::from_secs_f64(150.0 * (jitter + 1.0))),
-            None => after(now, wait.mul_f64(1.0 + JITTER * jitter)),
+            None => after(now, wait.mul_f64(1.0 + POLL_JITTER * jitter)),
         };
         let end = after(situation.quiet_since, self.give_up_after);
         let last = at > end && end > now;

@@ -44,7 +44,7 @@ pub struct ListPage {
     /// Whether the list has more pages after this one.
     pub more: bool,
     /// Number of labels whose id cannot be parsed.
-    pub illegible: usize,
+    pub invalid_ids: usize,
 }
 
 /// State of a label in the list.
@@ -52,7 +52,7 @@ pub struct ListPage {
 pub enum ListedState {
     /// Completed and trackable: it is registered.
     Tracked,
-    /// Voided by the shipper: its polls have ended.
+    /// Voided by the shipper: discovery withdraws its registration.
     Voided,
     /// It has no tracking, or its creation failed.
     Untracked,
@@ -149,7 +149,7 @@ pub fn retry_in(failures: u32) -> SignedDuration {
 }
 
 /// Time after a good answer to a poll in which a refused list does not concern the account.
-pub const RECENT_ANSWER: SignedDuration = SignedDuration::from_hours(1);
+pub const LIST_REFUSAL_GRACE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Returns the signal of a request for the list about the account, if any. `failure` is the reading of a failed
 /// request. `probe`: the request was the probe of an account that is not ok. `recently_answered`: a poll of this

@@ -170,7 +170,7 @@ impl Walk {
     pub fn take(&mut self, page: ListPage, now: Timestamp) -> PageResult {
         let filter_ignored = self.purpose == WalkPurpose::Voids
             && page.labels.iter().any(|label| label.state != ListedState::Voided);
-        let last = page.labels.is_empty() && page.illegible == 0 || !page.more;
+        let last = page.labels.is_empty() && page.invalid_ids == 0 || !page.more;
         let endless = !last && self.is_endless(&page);
         let done = last || filter_ignored || endless;
         self.in_order &= in_order(self.created_from, &page.labels);

@@ -146,11 +146,11 @@ mod tests {
     fn a_clock_set_back_lengthens_no_wait() {
         let mut walker = walker();
         assert!(walker.next_request(at(0)).is_ok());
-        walker.take(ListPage { labels: Vec::new(), more: false, illegible: 0 }, 0.1, at(0));
+        walker.take(ListPage { labels: Vec::new(), more: false, invalid_ids: 0 }, 0.1, at(0));
         assert_eq!(walker.next_request(at(10)), Err(at(40)));
         assert_eq!(walker.next_request(at(-7_000)), Err(at(-6_970)), "30 s remain");
         assert!(walker.next_request(at(-6_970)).unwrap().voided_only);
-        walker.take(ListPage { labels: Vec::new(), more: false, illegible: 0 }, 10.0, at(-6_960));
+        walker.take(ListPage { labels: Vec::new(), more: false, invalid_ids: 0 }, 10.0, at(-6_960));
         let next = walker.next_request(at(-6_950)).unwrap_err();
         assert!(next <= at(-6_700), "{next}: the interval has its length, too");
         assert!(!walker.next_request(next).unwrap().voided_only);
@@ -163,14 +163,14 @@ mod tests {
         walker.fail(&Reading::ServerError { status: 500 }, at(0));
         let now = walker.next_request(at(-20_000)).unwrap_err();
         assert!(!walker.next_request(now).unwrap().voided_only);
-        walker.take(ListPage { labels: Vec::new(), more: false, illegible: 0 }, 10.0, now);
+        walker.take(ListPage { labels: Vec::new(), more: false, invalid_ids: 0 }, 10.0, now);
         assert!(walker.new_labels_at <= Some(now + SignedDuration::from_secs(300)));
     }
 
     #[test]
     fn a_position_from_a_clock_that_was_ahead_is_replaced() {
         let mut walker = walker();
-        let empty = ListPage { labels: Vec::new(), more: false, illegible: 0 };
+        let empty = ListPage { labels: Vec::new(), more: false, invalid_ids: 0 };
         let ahead = 30 * 86_400;
         assert!(walker.next_request(at(ahead)).is_ok());
         walker.take(empty.clone(), 10.0, at(ahead));
@@ -193,7 +193,7 @@ mod tests {
             state: ListedState::Tracked,
             metadata: Metadata::new(),
         };
-        let taken = walker.take(ListPage { labels: vec![label], more: false, illegible: 0 }, 10.0, at(700));
+        let taken = walker.take(ListPage { labels: vec![label], more: false, invalid_ids: 0 }, 10.0, at(700));
         assert_eq!((taken.tracked.len(), walker.progress().position), (1, Some(at(500))));
         assert_eq!(walker.progress().position_at(at(-9_000_000)), Some(at(500)), "a label confirmed it");
     }

@@ -45,8 +45,8 @@ impl Pace {
         Self(if log < 2 { coarse.max(1) } else { (4 + coarse) << (log - 2) })
     }
 
-    /// Returns the lateness of a label that was due this many milliseconds ago, as a share of its wait.
-    pub fn lateness_ms(self, overdue_ms: i64) -> f64 {
+    /// Returns the lateness of a label that was due this many milliseconds ago, as a fraction of its interval.
+    pub fn lateness_of(self, overdue_ms: i64) -> f64 {
         overdue_ms as f64 / self.measure() as f64
     }
 
@@ -57,9 +57,9 @@ impl Pace {
         if self == Self::NONE { 3_600_000 } else { self.0 }
     }
 
-    /// Returns the lateness of a label at `now`, as a share of its wait.
+    /// Returns the lateness of a label at `now`, as a fraction of its interval.
     pub fn lateness(self, due_at: Timestamp, now: Timestamp) -> f64 {
-        self.lateness_ms(now.as_millisecond() - due_at.as_millisecond())
+        self.lateness_of(now.as_millisecond() - due_at.as_millisecond())
     }
 }
 

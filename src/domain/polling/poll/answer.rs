@@ -160,7 +160,7 @@ pub(super) fn update_state(label: &LabelRecord, after: &mut PollState, changed: 
         after.state = LabelState::Active;
     }
     // The delivery has been under a newer scan for long enough, for any status.
-    if after.settles_at().is_some_and(|at| at <= now) {
+    if after.finishes_at().is_some_and(|at| at <= now) {
         after.state = LabelState::Finished;
         after.finished_at = Some(now);
     }

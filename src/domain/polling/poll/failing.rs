@@ -8,7 +8,7 @@ use super::{PollContext, PollPlan, PollReason, append_message, empty_plan};
 use crate::domain::label::LabelState;
 use crate::domain::messages::change::Change;
 use crate::domain::polling::account_status::{backoff, throttled_wait};
-use crate::domain::polling::cadence::JITTER;
+use crate::domain::polling::cadence::POLL_JITTER;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::time::{self as span, SHORTAGE_PAUSE, millis, whole_ms};
 use crate::domain::tracking::reading::Reading;
@@ -44,7 +44,7 @@ pub(super) fn plan_refusal(label: &LabelRecord, detail: &str, now: Timestamp, ji
 
 /// Plans a refusal that probably concerns the account. The label waits longer each time, so that another label is the
 /// next probe, in case the refusal concerns only this one. No failure is counted.
-pub(super) fn move_behind_others(label: &LabelRecord, now: Timestamp) -> PollPlan {
+pub(super) fn plan_account_refusal(label: &LabelRecord, now: Timestamp) -> PollPlan {
     let mut plan = empty_plan(label);
     let after = &mut plan.poll_state;
     let wait = match &label.poll_state.reason {
@@ -74,7 +74,7 @@ pub(super) fn plan_failure(
     let mut plan = empty_plan(label);
     let after = &mut plan.poll_state;
     let wait = backoff(after.failures);
-    if !context.outage {
+    if !context.account_not_ok {
         after.failures = after.failures.saturating_add(1);
         after.failing_since = after.failing_since.or(Some(now));
     }
@@ -123,7 +123,7 @@ fn retry(
     now: Timestamp,
     jitter: f64,
 ) {
-    let wait = wait.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0));
+    let wait = wait.mul_f64(1.0 + POLL_JITTER * jitter.clamp(-1.0, 1.0));
     let at = span::after(now, wait);
     let requested_by_hand = label.poll_state.state != LabelState::Active;
     after.next_poll_at = if requested_by_hand { None } else { Some(whole_ms(at)) };

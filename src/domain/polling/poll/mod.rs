@@ -54,8 +54,8 @@ pub struct PollContext<'a> {
     pub subscribers: &'a [Subscriber],
     /// The URL of the poll.
     pub resource_url: &'a str,
-    /// Whether the account is down, so failures of labels do not count.
-    pub outage: bool,
+    /// Whether the account is not ok: failures and refusals then do not count for the label.
+    pub account_not_ok: bool,
     /// When the request was sent.
     pub sent_at: Timestamp,
     /// Wall time that did not pass: no alert comes due in it.
@@ -105,14 +105,14 @@ pub fn plan(
         }
         Reading::SameBytes => plan_of_unchanged_answer(context, label, now),
         // Other labels got the same refusal, or the account is not ok: the refusal concerns the account.
-        Reading::Refused { .. } if context.outage => failing::move_behind_others(label, now),
+        Reading::Refused { .. } if context.account_not_ok => failing::plan_account_refusal(label, now),
         Reading::Refused { detail, .. } => failing::plan_refusal(label, detail, now, jitter),
         Reading::Garbled { .. }
         | Reading::ServerError { .. }
         | Reading::TimedOut
         | Reading::NoConnection { .. } => failing::plan_failure(context, label, now, jitter),
         Reading::Shortage { .. } => failing::plan_shortage(label, now, jitter),
-        Reading::Unauthorized { .. } => failing::move_behind_others(label, now),
+        Reading::Unauthorized { .. } => failing::plan_account_refusal(label, now),
         Reading::CarrierThrottled { carrier, retry_after } => {
             failing::plan_carrier_limit(label, carrier.as_deref(), *retry_after, now)
         }

@@ -11,7 +11,7 @@ use super::budget::{Budget, Month};
 use super::pace;
 use super::quota::{Quota, Spacing};
 use super::schedule::Schedule;
-use crate::domain::polling::account_status::{ALL_LABELS, AccountChange, AccountSignal, AccountState};
+use crate::domain::polling::account_status::{AccountChange, AccountSignal, AccountState, MAX_OUTAGE_LABELS};
 use crate::domain::polling::adaptive_limit::AdaptiveLimit;
 use crate::domain::time::{earlier, later};
 
@@ -67,7 +67,7 @@ pub struct AnswerEffect {
 #[derive(Debug)]
 pub struct RateLimiter {
     pub state: AccountState,
-    /// Moving mean of the lateness of polls, as a fraction of their wait.
+    /// Moving mean of the lateness of polls, as a fraction of their intervals.
     pub lateness: f64,
     /// The factor by which all waits stretch, at least 1.
     pub stretch: f64,
@@ -149,7 +149,7 @@ impl RateLimiter {
             adaptive_limit,
             written_limit: adaptive_limit,
             requests_per_minute,
-            labels: ALL_LABELS,
+            labels: MAX_OUTAGE_LABELS,
             stretch: 1.0,
             logged_stretch: 1.0,
             logged_used_up: None,
@@ -344,7 +344,7 @@ impl RateLimiter {
         Some(self.stretch)
     }
 
-    /// Records the lateness of a poll as a fraction of its wait; `None`: the label had no planned wait.
+    /// Records the lateness of a poll as a fraction of its interval; `None`: the label had no planned wait.
     pub fn record_lateness(&mut self, lateness: Option<f64>) {
         if let Some(lateness) = lateness {
             self.lateness += (lateness.max(0.0) - self.lateness) / MEAN_OF;

@@ -56,7 +56,7 @@ pub fn prefix(digest: &Digest) -> u64 {
 }
 
 impl Entry {
-    /// `alert_at`: when the next alert (stalled, late) may be due.
+    /// `alert_at`: when the next alert (stalled, late) may be due, or the label may finish.
     pub(super) fn new(
         label: &LabelRecord,
         alert_at: Option<Timestamp>,

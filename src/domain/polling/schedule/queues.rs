@@ -18,12 +18,12 @@ pub const NEWEST_EVERY: u64 = 4;
 /// Every 128th turn polls the label that is overdue longest by the clock, so that no label starves.
 pub const OLDEST_EVERY: u64 = 128;
 
-/// Number of bits of a index.
+/// Number of bits of an index.
 const INDEX_BITS: u32 = 22;
 /// Maximum number of labels.
 pub const MAX_LABELS: usize = 1 << INDEX_BITS;
 
-/// A due time (ms since 1970, below 2^42, which is in the year 2109) and a index, packed into one number that sorts by due
+/// A due time (ms since 1970, below 2^42, which is in the year 2109) and an index, packed into one number that sorts by due
 /// time and then by index. Other times are cut to the nearest end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Ticket(u64);
@@ -43,7 +43,7 @@ impl Ticket {
     }
 }
 
-/// Waiting labels of an account, by group and pace. A index below [`MAX_LABELS`] identifies a label.
+/// Waiting labels of an account, by group and pace. An index below [`MAX_LABELS`] identifies a label.
 #[derive(Debug, Default)]
 pub struct Queues {
     queues: BTreeMap<(u16, Pace), BTreeSet<Ticket>>,
@@ -87,7 +87,7 @@ impl Queues {
             Some(next) => next,
             None if turn % OLDEST_EVERY == 1 => self.heads(now).min_by_key(|(_, head)| head.due_ms())?,
             None => self.heads(now).max_by(|(a, first), (b, second)| {
-                let lateness = |pace: Pace, head: Ticket| pace.lateness_ms(now - head.due_ms());
+                let lateness = |pace: Pace, head: Ticket| pace.lateness_of(now - head.due_ms());
                 lateness(a.1, *first).total_cmp(&lateness(b.1, *second))
             })?,
         };

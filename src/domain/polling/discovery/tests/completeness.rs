@@ -41,7 +41,7 @@ fn answer(made: &[Made], request: ListRequest, size: usize, now: i64) -> ListPag
         created_at: Some(Timestamp::from_millisecond(NOON * 1000 + made.created_ms).unwrap()),
         ..label(number, 0, state(made))
     });
-    ListPage { labels: labels.collect(), more: (request.page as usize) < pages, illegible: 0 }
+    ListPage { labels: labels.collect(), more: (request.page as usize) < pages, invalid_ids: 0 }
 }
 
 /// Time between a crash and the restart.

@@ -21,7 +21,7 @@ fn label(number: usize, created_at: i64, state: ListedState) -> ListedLabel {
 }
 
 fn page(labels: Vec<ListedLabel>, more: bool) -> ListPage {
-    ListPage { labels, more, illegible: 0 }
+    ListPage { labels, more, invalid_ids: 0 }
 }
 
 fn ids(labels: &[ListedLabel]) -> Vec<&str> {

@@ -66,7 +66,7 @@ impl Life {
             first_poll: self.first_poll,
             subscribers: &self.subscribers,
             resource_url: "https://api.example/v2/labels/se-1/track",
-            outage: false,
+            account_not_ok: false,
             sent_at: now,
             gaps: &self.gaps,
         };

@@ -1,7 +1,7 @@
 //! Everything about a delivery: its record, its next attempt and the reason for it.
 //!
-//! Reads the records. [`crate::domain::delivery::next_attempt`] decides about the next attempt, and [`super::delivery`]
-//! has the sentences.
+//! Reads the records. [`crate::domain::delivery::next_attempt`] combines the stored decisions about the next attempt, and
+//! [`super::delivery`] has the sentences.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ use super::next::Subscribers;
 
 /// A delivery with its attempts, as printed by `--json`.
 #[derive(Serialize)]
-pub struct Story {
+pub struct DeliveryDetail {
     #[serde(flatten)]
     pub delivery: DeliveryView,
     #[serde(serialize_with = "serialize_instant_or_null")]
     pub queued_again_at: Option<Timestamp>,
     pub next: Next,
-    pub log: Vec<AttemptStory>,
+    pub log: Vec<AttemptDetail>,
 }
 
 /// Time of the next attempt and its reasons.
@@ -35,7 +35,7 @@ pub struct Story {
 pub struct Next {
     #[serde(serialize_with = "serialize_instant_or_null")]
     pub at: Option<Timestamp>,
-    pub because: Vec<&'static str>,
+    pub reason_codes: Vec<&'static str>,
     pub reasons: Vec<String>,
     /// The first undelivered delivery of its label, if that is another one.
     pub behind: Option<Behind>,
@@ -52,12 +52,12 @@ pub struct Behind {
 
 /// An attempt and its effect.
 #[derive(Serialize)]
-pub struct AttemptStory {
+pub struct AttemptDetail {
     #[serde(flatten)]
     pub attempt: AttemptView,
     /// Stage that it reached; null if not recorded.
     pub reached: Option<&'static str>,
-    pub retry_after_heeded: Option<RetryAfterEffect>,
+    pub retry_after_effect: Option<RetryAfterEffect>,
     /// Time from its end to the next attempt, made or planned.
     pub next_after_seconds: Option<f64>,
     #[serde(skip)]
@@ -66,13 +66,13 @@ pub struct AttemptStory {
     pub then: Option<String>,
 }
 
-/// Returns the story of a delivery as of `now`.
-pub async fn story(
+/// Returns the details of a delivery as of `now`.
+pub async fn delivery_detail(
     store: &Store,
     configured: &Configured,
     delivery: DeliveryView,
     now: Timestamp,
-) -> Result<Story, StoreError> {
+) -> Result<DeliveryDetail, StoreError> {
     let record = Record::of(store, configured, delivery, now).await?;
     let outlook = record.outlook(now);
     let mut reasons: Vec<String> =
@@ -93,13 +93,13 @@ pub async fn story(
     }
     let next = Next {
         at: outlook.at,
-        because: outlook.reasons.iter().map(|why| why.as_str()).collect(),
+        reason_codes: outlook.reasons.iter().map(|why| why.as_str()).collect(),
         reasons,
         behind,
     };
     let queued_again_at = record.lane_position.queued_again_at;
     let log = attempt_stories(&record.delivery, record.log, queued_again_at);
-    Ok(Story { delivery: record.delivery, queued_again_at, next, log })
+    Ok(DeliveryDetail { delivery: record.delivery, queued_again_at, next, log })
 }
 
 /// Returns the reason why a due delivery is not attempted: its subscriber's health.
@@ -153,9 +153,9 @@ fn attempt_stories(
     delivery: &DeliveryView,
     log: Vec<AttemptView>,
     queued_again_at: Option<Timestamp>,
-) -> Vec<AttemptStory> {
+) -> Vec<AttemptDetail> {
     let starts: Vec<Timestamp> = log.iter().map(|attempt| attempt.started_at).collect();
-    let stories = log.into_iter().enumerate().map(|(index, attempt)| {
+    let details = log.into_iter().enumerate().map(|(index, attempt)| {
         let reached = ReachedStage::of(&attempt.outcome, attempt.detail.as_deref());
         let ended_at = ended_at(&attempt);
         let made = starts.get(index + 1).copied();
@@ -165,14 +165,14 @@ fn attempt_stories(
             attempt.retry_after.zip(waited).map(|(asked, waited)| RetryAfterEffect::of(asked, waited));
         let again =
             queued_again_at.filter(|again| *again >= ended_at && next.is_none_or(|next| *again <= next));
-        AttemptStory {
+        AttemptDetail {
             reached: reached.map(ReachedStage::as_str),
             ended: reached.map(words::ended),
-            retry_after_heeded: asked,
+            retry_after_effect: asked,
             next_after_seconds: waited.map(|waited| waited.as_secs_f64()),
             then: words::then(&attempt, delivery, waited.filter(|_| made.is_some()), again),
             attempt,
         }
     });
-    stories.collect()
+    details.collect()
 }
