@@ -239,7 +239,7 @@ fn registered_labels_are_no_longer_wanted() {
         ("main", "se-4", "{}", Some(1), Comparison::Unknown),
         ("other", "se-3", "{}", Some(1), Comparison::Unknown),
     ] {
-        assert_eq!(label_set.compare(account, id, metadata, file), expected, "{id} {metadata} {setup:?}");
+        assert_eq!(label_set.compare(account, id, metadata, file), expected, "{id} {metadata} {file:?}");
     }
     assert_eq!(label_set.keep_wanted(), 1);
 }
