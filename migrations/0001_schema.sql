@@ -114,7 +114,6 @@ CREATE TABLE tracking_events (
     revision      INTEGER NOT NULL CHECK (revision >= 1),
     late          INTEGER NOT NULL CHECK (late IN (0, 1)),
     first_seen_at INTEGER NOT NULL,
-    changed_at    INTEGER NOT NULL,
     missing_polls INTEGER NOT NULL DEFAULT 0 CHECK (missing_polls >= 0),
     retracted_at  INTEGER,
     -- The oldest scan dropped off the end of the carrier's list; this is not a retraction.

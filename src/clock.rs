@@ -1,7 +1,7 @@
 //! The only source of time and randomness.
 //!
 //! Loops read the time here and pass it on; a step uses one `now`. Nothing else in the crate reads a clock or draws
-//! random numbers, which `.clippy.toml` checks.
+//! unseeded random numbers; `.clippy.toml` and `tests/it/layers.rs` check this.
 #![allow(clippy::disallowed_methods)]
 
 #[cfg(feature = "crash-points")]
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, SignedDurationRound, Timestamp, Unit};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::system::uname;
 use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
@@ -214,9 +215,11 @@ pub fn jitter() -> f64 {
     fastrand::f64().mul_add(2.0, -1.0)
 }
 
-/// Returns random bytes, for secrets of the demo only.
+/// Returns cryptographically secure random bytes.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
-    std::array::from_fn(|_| fastrand::u8(..))
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).expect("the system has random numbers");
+    bytes
 }
 
 /// Measures a duration in monotonic time.

@@ -106,9 +106,9 @@ impl WebhookClient {
             Ok(Ok(answer)) => self.attempt_of_answer(answer, subscriber.timeout, watch, now).await,
             Ok(Err(failure)) => self.attempt_of_failure(failure, now),
             Err(_) => {
-                let reached = progress.reached();
-                let detail = format!("{} within {:?}", reached.missed(), subscriber.timeout);
-                failed_attempt(now, Outcome::TimedOut { connected: reached.is_connected() }, detail)
+                let stage = progress.reached();
+                let detail = format!("{} within {:?}", stage.missed(), subscriber.timeout);
+                failed_attempt(now, Outcome::TimedOut { stage }, detail)
             }
         }
     }

@@ -27,7 +27,7 @@ use crate::shipstation::{Client, Tls};
 use crate::store::views::attention::Configured;
 use crate::store::{Store, StoreError};
 use crate::workers::account_access::AccountAccess;
-use crate::workers::courier::{Audience, Courier};
+use crate::workers::courier::{Courier, CurrentSubscribers};
 use crate::workers::discoverer::Discoverer;
 use crate::workers::heartbeat::{Heartbeat, Heartbeats};
 use crate::workers::janitor;
@@ -202,7 +202,7 @@ impl Supervisor {
             }
             let worker = format!("the courier of {name}");
             let heartbeat = self.heartbeats.start(&worker, clock::now());
-            let audience: Audience = self.audience.subscribe();
+            let audience: CurrentSubscribers = self.audience.subscribe();
             let courier = Courier::new(subscriber.clone(), audience, self.store.clone(), heartbeat.clone())?;
             let running =
                 self.start_worker(&worker, &heartbeat, subscriber.timeout, |stop| courier.run(stop));

@@ -166,10 +166,6 @@ impl Gaps {
         Self(gaps)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Start and end of each gap.
     pub fn iter(&self) -> impl Iterator<Item = &(Timestamp, Timestamp)> {
         self.0.iter()

@@ -193,7 +193,7 @@ mod tests {
             delivered_at: None,
             next_attempt_at: None,
             last_outcome: None,
-            plan: None,
+            due: None,
         }
     }
 

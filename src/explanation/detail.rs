@@ -156,7 +156,7 @@ fn attempt_stories(
 ) -> Vec<AttemptDetail> {
     let starts: Vec<Timestamp> = log.iter().map(|attempt| attempt.started_at).collect();
     let details = log.into_iter().enumerate().map(|(index, attempt)| {
-        let reached = ReachedStage::of(&attempt.outcome, attempt.detail.as_deref());
+        let reached = ReachedStage::of(&attempt.outcome);
         let ended_at = ended_at(&attempt);
         let made = starts.get(index + 1).copied();
         let next = made.or(delivery.next_attempt_at);

@@ -54,9 +54,9 @@ impl Subscribers {
         let facts = DeliveryFacts {
             // The table's CHECK allows no other state.
             state: DeliveryState::parse(&delivery.state).unwrap_or(DeliveryState::Pending),
-            due: delivery.plan,
+            due: delivery.due,
             ping: delivery.r#type == PING,
-            behind_another: delivery.plan.is_some() && delivery.next_attempt_at.is_none(),
+            behind_another: delivery.due.is_some() && delivery.next_attempt_at.is_none(),
             subscriber: *subscriber,
             health,
         };

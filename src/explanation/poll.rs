@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{reason as why, roughly, shown};
+use super::{reason, roughly, shown};
 use crate::config::duration;
 use crate::domain::degraded::{first_polls_in_words, first_polls_take};
 use crate::domain::label::AccountName;
@@ -61,7 +61,7 @@ impl Recorded {
 pub fn reasons(recorded: &Recorded, now: Timestamp) -> Vec<String> {
     let mut reasons = vec![of_state(recorded, now)];
     let Some((planned, next)) = recorded.label.next_poll_at.zip(recorded.expected) else { return reasons };
-    reasons.extend(recorded.detail.poll_state.reason.as_ref().map(why::in_words).unwrap_or_default());
+    reasons.extend(recorded.detail.poll_state.reason.as_ref().map(reason::in_words).unwrap_or_default());
     reasons.extend(of_account(recorded, now));
     reasons.extend(of_first_polls(recorded));
     let overdue = now.duration_since(next);
@@ -95,12 +95,12 @@ fn of_state(recorded: &Recorded, now: Timestamp) -> String {
         _ if state.refusals > 0 => format!(
             "the API refused this label {} since {}: polled again after 1h, 6h, 24h …, and unavailable after 5 \
              refusals over at least 72h",
-            why::times(state.refusals),
+            reason::times(state.refusals),
             shown(state.refused_since)
         ),
         _ if state.failures > 0 => format!(
             "failed {} since {}: polled again after 1m, later after up to 1h",
-            why::times(state.failures),
+            reason::times(state.failures),
             shown(state.failing_since)
         ),
         _ if state.first_answer_at.is_none() => {

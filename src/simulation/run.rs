@@ -125,7 +125,7 @@ pub fn run_with(
         if outcome.polls.is_multiple_of(PROGRESS_INTERVAL) {
             progress(ended);
         }
-        label.situation.first = None;
+        label.situation.phase = None;
     }
     let watched = |label: &RunLabel<'_>| Some(since(label.journey.registered_at, label.polled_at?));
     outcome.watched = labels.iter().filter_map(watched).sum();
@@ -165,7 +165,7 @@ impl<'a> RunLabel<'a> {
         }
         if !is_change {
             self.situation.quiet_since = quiet_since;
-            self.situation.unchanged = if self.situation.first.is_some() { 0 } else { unchanged + 1 };
+            self.situation.unchanged = if self.situation.phase.is_some() { 0 } else { unchanged + 1 };
         }
     }
 }

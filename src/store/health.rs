@@ -126,7 +126,7 @@ impl Store {
                 Box::pin(async move {
                     let subscriber = name.as_str();
                     // Must run before the first write of this hour.
-                    LastKeys::read(tx, at(now)).await?;
+                    LastKeys::read_and_note_hour(tx, at(now)).await?;
                     let message = sqlx::query_scalar!(
                         r#"INSERT INTO messages (message_id, type, created_at, body) VALUES (?, ?, ?, ?)
                            RETURNING message_key AS "key!""#,
@@ -329,6 +329,6 @@ pub(super) async fn write_change(
     })
     .await?;
     let messages = Vec::from_iter(change.message(name, health, episode_at, now));
-    let deliveries = fan_out::of_system(&messages, None, &attempt.audience);
+    let deliveries = fan_out::of_system(&messages, None, &attempt.subscribers);
     write_system_messages(tx, &messages, &deliveries, None).await
 }

@@ -66,8 +66,8 @@ impl EventWrite<'_> {
 
 const INSERT: Bulk = insert!(
     "tracking_events
-     (event_key, label_key, event_id, revision, late, first_seen_at, changed_at, fingerprints, raw)",
-    9
+     (event_key, label_key, event_id, revision, late, first_seen_at, fingerprints, raw)",
+    8
 );
 
 const UPDATE: Bulk = Bulk {
@@ -79,10 +79,10 @@ const UPDATE: Bulk = Bulk {
      FROM new WHERE tracking_events.label_key = new.label_key AND tracking_events.event_id = new.event_id",
 };
 
-const UPDATE_TIMES: Bulk = Bulk {
-    before: "WITH new (label_key, event_id, changed_at, retracted_at) AS (",
-    columns: 4,
-    after: ") UPDATE tracking_events SET changed_at = new.changed_at, retracted_at = new.retracted_at
+const UPDATE_RETRACTED: Bulk = Bulk {
+    before: "WITH new (label_key, event_id, retracted_at) AS (",
+    columns: 3,
+    after: ") UPDATE tracking_events SET retracted_at = new.retracted_at
      FROM new WHERE tracking_events.label_key = new.label_key AND tracking_events.event_id = new.event_id",
 };
 
@@ -106,8 +106,11 @@ pub(super) async fn write_events(
         }));
         for change in &record.plan.events.updated {
             updated.push((record, &change.record));
-            changed
-                .extend(change.times(record.polled_at).map(|times| (record, change.record.event_id, times)));
+            // A retracted event that is in the answer again returns, so only a retraction leaves it retracted.
+            if !change.changes.is_empty() {
+                let retracted_at = change.record.retracted.then_some(record.polled_at);
+                changed.push((record, change.record.event_id, retracted_at));
+            }
             steps.extend(change.changes.iter().map(|step| (record, change.record.event_id, step)));
         }
     }
@@ -121,7 +124,6 @@ pub(super) async fn write_events(
                 .push(event.event_id.to_string())
                 .push(event.revision)
                 .push(i64::from(event.late))
-                .push(now)
                 .push(now)
                 .push(Fingerprint::pack(&event.fingerprints))
                 .push(&*event.raw);
@@ -155,13 +157,9 @@ pub(super) async fn write_events(
                 .push(&*event.raw);
         })
         .await?;
-    UPDATE_TIMES
-        .execute(tx, &changed, |(record, event_id, times), values| {
-            values
-                .push(record.row)
-                .push(event_id.to_string())
-                .push(ms(times.changed_at))
-                .push(times.retracted_at.map(ms));
+    UPDATE_RETRACTED
+        .execute(tx, &changed, |(record, event_id, retracted_at), values| {
+            values.push(record.row).push(event_id.to_string()).push(retracted_at.map(ms));
         })
         .await?;
     Ok(())

@@ -84,12 +84,9 @@ impl Store {
 
     /// Returns the left-out label files, ordered by path.
     pub async fn label_files_left_out(&self) -> Result<Vec<LabelFile>, StoreError> {
-        let files = sqlx::query_as!(
-            LabelFile,
-            "SELECT file_key, path, problem, hint, since FROM label_files WHERE problem IS NOT NULL ORDER BY path"
-        )
-        .fetch_all(&self.readers)
-        .await?;
+        let mut files = self.label_files().await?;
+        files.retain(|file| file.problem.is_some());
+        files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(files)
     }
 

@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 
 use super::bulk::{Bulk, insert};
 use super::records::{NewDelivery, PollRecord};
-use super::{json, ms};
+use super::{hour_of, json, ms};
 use crate::domain::delivery::outbox::{MessageContent, PendingDelivery};
 use crate::domain::delivery::outcome::DeliverySchedule;
 use crate::domain::label::AccountName;
@@ -69,8 +69,8 @@ pub(super) struct LastKeys {
 
 impl LastKeys {
     /// Reads the keys before the first message of a transaction is written, and records where the hour of `now` begins.
-    pub async fn read(tx: &mut SqliteConnection, now: Timestamp) -> Result<Self, sqlx::Error> {
-        let hour = ms(now).div_euclid(3_600_000);
+    pub async fn read_and_note_hour(tx: &mut SqliteConnection, now: Timestamp) -> Result<Self, sqlx::Error> {
+        let hour = hour_of(ms(now));
         let (message, delivery, noted): (i64, i64, bool) = sqlx::query_as(
             "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0),
                     coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'deliveries'), 0),
@@ -98,10 +98,10 @@ async fn insert_messages(
 ) -> Result<Vec<NewDelivery>, sqlx::Error> {
     let mut hours: Vec<Timestamp> = messages.iter().map(|row| row.message.created_at).collect();
     hours.sort_unstable();
-    hours.dedup_by_key(|at| ms(*at).div_euclid(3_600_000));
+    hours.dedup_by_key(|at| hour_of(ms(*at)));
     let mut keys = None;
     for hour in hours {
-        keys = Some(LastKeys::read(tx, hour).await?);
+        keys = Some(LastKeys::read_and_note_hour(tx, hour).await?);
     }
     let Some(keys) = keys else { return Ok(Vec::new()) };
     for (key, row) in (keys.message + 1..).zip(&mut messages) {

@@ -76,7 +76,7 @@ pub struct Store {
     /// Hands new deliveries to the couriers.
     handover: Handover,
     /// Counts commits of other processes.
-    foreign: watch::Sender<u64>,
+    external: watch::Sender<u64>,
     /// The registry version.
     registry: watch::Sender<u64>,
 }
@@ -103,8 +103,8 @@ impl Store {
     }
 
     /// Returns a receiver that changes within a second after another process has committed.
-    pub fn foreign_changes(&self) -> watch::Receiver<u64> {
-        self.foreign.subscribe()
+    pub fn external_changes(&self) -> watch::Receiver<u64> {
+        self.external.subscribe()
     }
 
     /// Returns the size of the write-ahead log; 0 if there is none.
@@ -159,6 +159,11 @@ impl Store {
 /// Converts an instant to the value of a row.
 fn ms(at: Timestamp) -> i64 {
     at.as_millisecond()
+}
+
+/// Returns the hour since 1970 of an instant in milliseconds: the key of `message_hours`.
+fn hour_of(ms: i64) -> i64 {
+    ms.div_euclid(3_600_000)
 }
 
 /// Converts the value of a row to an instant.

@@ -85,8 +85,8 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     let (label_reads, label_reader) = label_reads(reading);
     let files = Arc::new(OpenFiles::note(path).map_err(not_opened)?);
     let (queue, jobs) = write_queue();
-    let (handover, foreign) = (Handover::default(), watch::Sender::new(0));
-    let watcher = Watcher::new(foreign.clone());
+    let (handover, external) = (Handover::default(), watch::Sender::new(0));
+    let watcher = Watcher::new(external.clone());
     let writer = Writer::new(
         connection,
         checkpointer,
@@ -105,7 +105,7 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         writer: queue,
         label_reads,
         handover,
-        foreign,
+        external,
         registry,
     };
     store.refresh_registry_changes().await?;

@@ -32,7 +32,7 @@ pub struct EndedAttempt {
     /// Random value from -1 to 1.
     pub jitter: f64,
     /// All subscribers. A change of this subscriber's health makes messages for the subscribers that select them.
-    pub audience: Arc<Vec<Subscriber>>,
+    pub subscribers: Arc<Vec<Subscriber>>,
     pub ended_at: Timestamp,
     /// Whether no caller waits: it may be written together with later jobs.
     pub can_wait: bool,

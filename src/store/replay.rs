@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use super::bulk::{Bulk, Values};
 use super::reschedule::bind_schedule;
 use super::views::PAGE;
-use super::{Store, StoreError, at, ms};
+use super::{Store, StoreError, at, hour_of, ms};
 use crate::domain::delivery::outcome::DeliverySchedule;
 use crate::domain::messages::subscriber::{Format, SubscriberName};
 use crate::domain::named_enum::named_enum;
@@ -120,7 +120,7 @@ impl Store {
             .fetch_all(&self.readers);
             return Ok(stored.await?);
         }
-        let hour = since.div_euclid(3_600_000);
+        let hour = hour_of(since);
         let first = sqlx::query_scalar!(
             r#"SELECT min(message_key) AS "first: i64" FROM message_hours WHERE hour >= ?"#,
             hour

@@ -9,7 +9,7 @@ use crate::domain::delivery::outcome::{DeliverySchedule, Due, DueReason, RetryPr
 use crate::domain::messages::subscriber::SubscriberName;
 
 /// Parses a stored plan.
-pub(super) fn plan(next_attempt_at: i64, reason: &str) -> Due {
+pub(super) fn stored_due(next_attempt_at: i64, reason: &str) -> Due {
     // The table holds only known reasons; a database of a newer version is not opened.
     Due { at: at(next_attempt_at), reason: DueReason::from_json(reason).unwrap_or(DueReason::First) }
 }
@@ -51,7 +51,7 @@ pub(super) async fn reschedule(
     let mut changed = Vec::new();
     for row in waiting {
         let mut schedule = DeliverySchedule {
-            next: plan(row.next_attempt_at, &row.reason),
+            next: stored_due(row.next_attempt_at, &row.reason),
             progress: progress(row.failures, row.failing_since, row.planned_at),
             retry_after_until: row.retry_after_until.map(at),
         };

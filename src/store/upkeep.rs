@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::{Store, StoreError, json, ms};
+use super::{Store, StoreError, hour_of, json, ms};
 use crate::domain::messages::subscriber::SubscriberName;
 
 /// Limits of retention.
@@ -91,7 +91,7 @@ impl Store {
 /// Deletes old attempts. An attempt is not older than its message, so only deliveries of messages from before the hour
 /// of `before` are read; few of them have attempts left.
 async fn prune_attempts(tx: &mut SqliteConnection, before: i64, limit: u32) -> Result<u64, sqlx::Error> {
-    let hour = before.div_euclid(3_600_000);
+    let hour = hour_of(before);
     let done = sqlx::query!(
         "DELETE FROM attempts WHERE (delivery_key, attempt) IN (
             SELECT a.delivery_key, a.attempt FROM attempts a CROSS JOIN deliveries d USING (delivery_key)

@@ -17,7 +17,6 @@ use tracing::{debug, info, warn};
 
 use crate::clock::{self, StepClock};
 use crate::crash::CrashPoint;
-use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::polling::discovery::{
     LIST_REFUSAL_GRACE, ListPage, ListRequest, PageResult, Walker, account_signal,
 };
@@ -26,6 +25,7 @@ use crate::domain::tracking::reading::Reading;
 use crate::store::StoreError;
 use crate::store::discovery::{Discovered, DiscoveryChanges};
 use crate::workers::account_access::{AccountAccess, AllowedRequest, Permit, RequestKind};
+use crate::workers::courier::CurrentSubscribers;
 use crate::workers::heartbeat::Heartbeat;
 
 /// Wait before the next try if the time of the next free permit is unknown.
@@ -38,7 +38,7 @@ pub struct Discoverer {
     /// URL of the list.
     url: String,
     /// Subscribers, for messages about the account.
-    audience: watch::Receiver<Arc<Vec<Subscriber>>>,
+    subscribers: CurrentSubscribers,
     heartbeat: Heartbeat,
     walker: Walker,
 }
@@ -47,14 +47,14 @@ impl Discoverer {
     /// Reads the position of an earlier process; `None` for an account without discovery.
     pub async fn new(
         access: Arc<AccountAccess>,
-        audience: watch::Receiver<Arc<Vec<Subscriber>>>,
+        subscribers: CurrentSubscribers,
         heartbeat: Heartbeat,
     ) -> Result<Option<Self>, StoreError> {
         let url = access.account.labels_url().filter(|_| access.account.discover.enabled);
         let Some(url) = url else { return Ok(None) };
         let progress = access.store.discovery_progress(&access.account.name).await?;
         let walker = Walker::new(access.account.discover, progress);
-        Ok(Some(Self { access, url, audience, heartbeat, walker }))
+        Ok(Some(Self { access, url, subscribers, heartbeat, walker }))
     }
 
     /// Walks until `shutdown`, then waits for the request in flight.
@@ -126,7 +126,7 @@ impl Discoverer {
         let observed = signal.and_then(|signal| self.access.observe(None, &signal, allowed, now));
         self.access.record_usage(now).await?;
         let Some(observed) = observed else { return Ok(()) };
-        let record = self.access.account_record(observed, &Arc::clone(&self.audience.borrow()), now);
+        let record = self.access.account_record(observed, &Arc::clone(&self.subscribers.borrow()), now);
         self.access.store.record_account(record).await
     }
 

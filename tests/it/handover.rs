@@ -21,9 +21,9 @@ async fn execute(harness: &Harness, statement: &'static str) {
 /// A courier of `orders` with this memory limit.
 fn courier_within(harness: &Harness, deliveries: usize) -> Courier {
     let subscriber = harness.policy.subscribers[0].clone();
-    let (_, audience) = watch::channel(harness.policy.subscribers.clone().into());
+    let (_, subscribers) = watch::channel(harness.policy.subscribers.clone().into());
     let limit = MemoryLimit { deliveries, bytes: 1_000_000 };
-    let courier = Courier::new(subscriber, audience, harness.store().clone(), Heartbeat::default());
+    let courier = Courier::new(subscriber, subscribers, harness.store().clone(), Heartbeat::default());
     courier.unwrap().with_memory_limit(limit)
 }
 
@@ -164,7 +164,7 @@ async fn the_reason_is_stored_when_it_is_decided() {
 #[tokio::test]
 async fn commits_of_other_processes_wake_the_courier_and_its_own_do_not() {
     let harness = Harness::new().await;
-    let mut changes = harness.store().foreign_changes();
+    let mut changes = harness.store().external_changes();
     harness.register(&["se-1"]).await;
     tokio::time::timeout(std::time::Duration::from_millis(700), changes.changed()).await.unwrap_err();
     execute(&harness, "UPDATE labels SET version = version + 1").await;

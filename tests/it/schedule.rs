@@ -166,7 +166,7 @@ async fn every_attempt_is_recorded() {
         },
         probe: false,
         jitter: 0.0,
-        audience: Default::default(),
+        subscribers: Default::default(),
         ended_at: now,
         can_wait: false,
     };

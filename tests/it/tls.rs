@@ -228,7 +228,7 @@ async fn a_timeout_names_its_phase() {
     let (outcome, detail) = attempt(&format!("https://{addr}/"), "").await;
     assert_eq!(
         (outcome.as_str(), detail.as_str()),
-        ("connect_timeout", "connected, but no TLS handshake within 1s")
+        ("tls_timeout", "connected, but no TLS handshake within 1s")
     );
     let (outcome, detail) = attempt(&format!("http://{addr}/"), "").await;
     assert_eq!((outcome.as_str(), detail.as_str()), ("timeout", "connected, but no status within 1s"));
@@ -251,7 +251,7 @@ async fn tls_failures_differ_from_connection_failures() {
     let (addr, server) = served(None, DONE);
     // A plain-text server waits for the end of a request while the handshake waits for an answer.
     let (outcome, _) = attempt(&format!("https://{addr}/"), "").await;
-    assert_eq!(outcome, "connect_timeout");
+    assert_eq!(outcome, "tls_timeout");
     server.join().unwrap();
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -271,7 +271,7 @@ impl Database {
     pub fn record_attempt(
         &mut self,
         recording: &RecordingAttempt,
-        audience: &[Subscriber],
+        subscribers: &[Subscriber],
     ) -> (AttemptResult, Vec<New>) {
         let name = &recording.subscriber.name;
         let mut health = self.healths.get(name).cloned().unwrap_or_default();
@@ -309,7 +309,7 @@ impl Database {
         }
         if let Some(change) = change {
             let episode_at = episode_at.or(health.episode_at).unwrap_or(recording.at);
-            new = self.follow(recording, change, &health, episode_at, audience);
+            new = self.follow(recording, change, &health, episode_at, subscribers);
         }
         self.healths.insert(name.clone(), health.clone());
         (AttemptResult { next: decision.next, change, pending, health }, new)
@@ -321,12 +321,12 @@ impl Database {
         change: HealthChange,
         health: &Health,
         episode_at: Timestamp,
-        audience: &[Subscriber],
+        subscribers: &[Subscriber],
     ) -> Vec<New> {
         let (name, now) = (&recording.subscriber.name, recording.at);
         self.reschedule(name, |key, schedule| key != recording.key && schedule.hasten(change.cause(), now));
         let messages = Vec::from_iter(change.message(name, health, episode_at, now));
-        let deliveries = fan_out::of_system(&messages, None, audience);
+        let deliveries = fan_out::of_system(&messages, None, subscribers);
         self.write_messages(&messages, &deliveries, None)
     }
 

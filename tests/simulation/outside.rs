@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use trackpost::domain::delivery::attempt::Stage;
 use trackpost::domain::delivery::outbox::PendingDelivery;
 use trackpost::domain::delivery::outcome::Outcome;
 use trackpost::domain::label::LabelId;
@@ -332,7 +333,7 @@ impl Receivers {
         self.record(subscriber, delivery, outcome.is_accepted() || accepts_unheard, now);
         if takes >= TIMEOUT {
             return HookReply {
-                outcome: Outcome::TimedOut { connected: true },
+                outcome: Outcome::TimedOut { stage: Stage::Waiting },
                 retry_after: None,
                 takes: TIMEOUT,
             };

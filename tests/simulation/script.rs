@@ -2,6 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use trackpost::domain::delivery::attempt::Stage;
 use trackpost::domain::delivery::outcome::Outcome;
 
 /// A run. The same script gives the same run.
@@ -213,7 +214,7 @@ fn any_receiver_mode() -> impl Strategy<Value = ReceiverMode> {
         Just(Outcome::Tls),
         Just(Outcome::Reset),
         Just(Outcome::Unreadable),
-        any::<bool>().prop_map(|connected| Outcome::TimedOut { connected }),
+        prop::sample::select(Stage::ALL.to_vec()).prop_map(|stage| Outcome::TimedOut { stage }),
     ];
     let throttle = prop_oneof![Just(429_u16), Just(503), Just(500)];
     prop_oneof![

@@ -23,12 +23,7 @@ named_enum! {
 }
 
 impl Stage {
-    /// Whether there is a connection to send over.
-    pub fn is_connected(self) -> bool {
-        self == Self::Waiting
-    }
-
-    /// Start of the recorded detail of an attempt that timed out in this stage.
+    /// Start of the detail of an attempt that timed out in this stage.
     pub fn missed(self) -> &'static str {
         match self {
             Self::Resolving => "the name was not resolved",
@@ -51,19 +46,15 @@ pub enum ReachedStage {
 }
 
 impl ReachedStage {
-    /// Returns the stage for the recorded outcome and detail; `None` if it is unknown, as for a broken connection.
-    pub fn of(outcome: &str, detail: Option<&str>) -> Option<Self> {
+    /// Returns the stage for a recorded outcome; `None` if it is unknown, as for a broken connection.
+    pub fn of(outcome: &str) -> Option<Self> {
         Some(match outcome {
             "accepted" | "status" | "unreadable" => Self::Answered,
             "unsendable" | "address" | "shortage" => Self::Nothing,
-            "name" => Self::Stage(Stage::Resolving),
-            "refused" => Self::Stage(Stage::Connecting),
-            "tls" => Self::Stage(Stage::Handshaking),
+            "name" | "name_timeout" => Self::Stage(Stage::Resolving),
+            "refused" | "connect_timeout" => Self::Stage(Stage::Connecting),
+            "tls" | "tls_timeout" => Self::Stage(Stage::Handshaking),
             "timeout" => Self::Stage(Stage::Waiting),
-            "connect_timeout" => {
-                let detail = detail?;
-                Self::Stage(Stage::ALL.into_iter().find(|stage| detail.starts_with(stage.missed()))?)
-            }
             _ => return None,
         })
     }
@@ -114,33 +105,19 @@ impl RetryAfterEffect {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::delivery::outcome::Outcome;
 
     #[test]
-    fn the_reached_stage_follows_from_outcome_and_detail() {
-        for (outcome, detail, reached) in [
-            ("accepted", None, Some(ReachedStage::Answered)),
-            ("status", Some("redirects are not followed"), Some(ReachedStage::Answered)),
-            ("name", Some("no such host"), Some(ReachedStage::Stage(Stage::Resolving))),
-            ("address", None, Some(ReachedStage::Nothing)),
-            ("refused", None, Some(ReachedStage::Stage(Stage::Connecting))),
-            ("tls", None, Some(ReachedStage::Stage(Stage::Handshaking))),
-            ("timeout", None, Some(ReachedStage::Stage(Stage::Waiting))),
-            (
-                "connect_timeout",
-                Some("no connection within 1s"),
-                Some(ReachedStage::Stage(Stage::Connecting)),
-            ),
-            (
-                "connect_timeout",
-                Some("connected, but no TLS handshake within 1s"),
-                Some(ReachedStage::Stage(Stage::Handshaking)),
-            ),
-            ("connect_timeout", Some("operation timed out"), None),
-            ("connect_timeout", None, None),
-            ("reset", None, None),
-            ("unsendable", None, Some(ReachedStage::Nothing)),
-        ] {
-            assert_eq!(ReachedStage::of(outcome, detail), reached, "{outcome} {detail:?}");
+    fn every_outcome_but_a_broken_connection_names_the_reached_stage() {
+        let unknown: Vec<&str> = Outcome::ALL
+            .iter()
+            .map(Outcome::as_str)
+            .filter(|outcome| ReachedStage::of(outcome).is_none())
+            .collect();
+        assert_eq!(unknown, ["reset"]);
+        for stage in Stage::ALL {
+            let outcome = Outcome::TimedOut { stage };
+            assert_eq!(ReachedStage::of(outcome.as_str()), Some(ReachedStage::Stage(stage)));
         }
     }
 

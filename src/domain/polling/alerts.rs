@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::civil::{Date, Weekday};
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
-use super::cadence::spread;
+use super::cadence::phase;
 use crate::domain::clock::Gaps;
 use crate::domain::label::LabelState;
 use crate::domain::messages::change::Change;
@@ -122,7 +122,7 @@ impl AlertSettings {
         let late = day.checked_add(i64::from(self.late_after).days()).ok()?;
         let midnight = after.utc_offset().to_timestamp(late.at(0, 0, 0, 0)).ok()?;
         // Spread, because ten thousand parcels may be late on the same day.
-        midnight.checked_add(LATE_SPREAD.mul_f64(spread(label.key.id.as_str()))).ok()
+        midnight.checked_add(LATE_SPREAD.mul_f64(phase(label.key.id.as_str()))).ok()
     }
 }
 

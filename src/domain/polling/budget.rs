@@ -122,17 +122,19 @@ impl Budget {
 
     /// Returns the requests a second that remain for the rest of the month; `None`: unlimited.
     pub fn rate(&self) -> Option<f64> {
-        let left = self.limit?.saturating_sub(self.used());
-        let time = self.month.end.duration_since(self.filled_at).as_secs_f64().max(1.0);
-        Some(left as f64 / time)
+        self.rate_of_rest(0)
     }
 
     /// Returns the rate at which the bucket fills: for one request more than the rest of the budget. At the exact rate
     /// the last request would be allowed only when the month ends.
     fn fill_rate(&self) -> Option<f64> {
-        let left = self.limit?.saturating_sub(self.used());
+        self.rate_of_rest(1)
+    }
+
+    fn rate_of_rest(&self, more: u64) -> Option<f64> {
+        let left = self.limit?.saturating_sub(self.used()) + more;
         let time = self.month.end.duration_since(self.filled_at).as_secs_f64().max(1.0);
-        Some((left + 1) as f64 / time)
+        Some(left as f64 / time)
     }
 
     /// Returns when requests are sent again if the month's are used up.

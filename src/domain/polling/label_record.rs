@@ -11,7 +11,7 @@ use crate::domain::digest::Digest;
 use crate::domain::label::{LabelKey, LabelState, Metadata};
 use crate::domain::messages::body::LabelFields;
 use crate::domain::messages::change::StatusPair;
-use crate::domain::time as span;
+use crate::domain::time;
 use crate::domain::tracking::StatusCode;
 
 /// A label that was delivered under a newer scan finishes after this time without a change.
@@ -101,7 +101,7 @@ impl PollState {
 
     /// Whether the next poll is further ahead than its planned wait allows at `now`, because the clock was set back.
     pub fn is_due_too_late(&self, now: Timestamp) -> bool {
-        self.next_poll_at.is_some_and(|at| at > span::after(now, self.wait.unwrap_or_default()))
+        self.next_poll_at.is_some_and(|at| at > time::after(now, self.wait.unwrap_or_default()))
     }
 
     pub fn status_pair(&self) -> StatusPair {
@@ -128,7 +128,7 @@ impl PollState {
             quiet_since: self.last_changed_at.unwrap_or(registered_at),
             unchanged: self.unchanged,
             finished_at: self.finished_at.filter(|_| self.state == LabelState::Finished),
-            first: first.then(|| cadence::spread(label.id.as_str())),
+            phase: first.then(|| cadence::phase(label.id.as_str())),
         }
     }
 }

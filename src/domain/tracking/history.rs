@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::matching::{EventId, Fingerprint, KnownEvent, Matching, Update};
 
 /// A carrier event for a message.
@@ -66,13 +64,6 @@ pub enum EventChange {
     Retracted,
 }
 
-/// Times of an event whose record shows a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventTimes {
-    pub changed_at: Timestamp,
-    pub retracted_at: Option<Timestamp>,
-}
-
 impl EventChange {
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -98,13 +89,6 @@ impl UpdatedEvent {
             changes.push(EventChange::Retracted);
         }
         Self { record, changes }
-    }
-
-    /// Returns the event's new times; `None`: they stay. A retracted event that is in the answer again returns, so only
-    /// a retraction leaves it retracted.
-    pub fn times(&self, now: Timestamp) -> Option<EventTimes> {
-        let times = EventTimes { changed_at: now, retracted_at: self.record.retracted.then_some(now) };
-        (!self.changes.is_empty()).then_some(times)
     }
 }
 

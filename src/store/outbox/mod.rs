@@ -22,8 +22,9 @@ use super::health::{self, SubscriberHealths};
 use super::reschedule::progress;
 use super::{Store, StoreError, at, from_json, json, ms, to_u32};
 use crate::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
-use crate::domain::delivery::outcome as delivery;
-use crate::domain::delivery::outcome::{AfterAttempt, AttemptDecision, DeliverySchedule, RetryProgress};
+use crate::domain::delivery::outcome::{
+    self, AfterAttempt, AttemptDecision, DeliverySchedule, RetryProgress,
+};
 use crate::domain::messages::subscriber::SubscriberName;
 
 /// Result of an attempt, as written.
@@ -105,7 +106,7 @@ pub(super) async fn record_attempts(
         let progress = row.as_ref().map(|row| row.progress).unwrap_or_default();
         let queued_at = row.as_ref().map(|row| row.queued_at);
         let (decision, change) = if attempt.ping {
-            (delivery::decide_ping(&attempt.attempt), None)
+            (outcome::decide_ping(&attempt.attempt), None)
         } else {
             if health.url_digest.is_none() {
                 health.set_url(&attempt.subscriber.url_digest(), attempt.ended_at);

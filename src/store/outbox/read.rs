@@ -15,7 +15,7 @@ use crate::domain::delivery::outbox::{
 };
 use crate::domain::delivery::outcome::DeliverySchedule;
 use crate::domain::messages::subscriber::{Format, SubscriberName};
-use crate::store::reschedule::{plan, progress};
+use crate::store::reschedule::{progress, stored_due};
 use crate::store::{Store, StoreError, at, json, to_u32};
 
 /// Deliveries read at once of a selected lane.
@@ -54,7 +54,7 @@ macro_rules! pending_delivery {
             position: $row.position.unwrap_or_default(),
             attempts: to_u32($row.attempts),
             schedule: DeliverySchedule {
-                next: plan($row.next_attempt_at, &$row.reason),
+                next: stored_due($row.next_attempt_at, &$row.reason),
                 progress: progress($row.failures, $row.failing_since, $row.planned_at),
                 retry_after_until: $row.retry_after_until.map(at),
             },

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{PAGE, count};
 use crate::domain::delivery::outcome::Due;
 use crate::domain::time::{serialize_instant, serialize_instant_or_null};
-use crate::store::reschedule::plan;
+use crate::store::reschedule::stored_due;
 use crate::store::{Store, StoreError, at, ms};
 
 /// Prefix of a delivery's id, before its key.
@@ -37,7 +37,7 @@ pub struct DeliveryView {
     pub last_outcome: Option<String>,
     /// Due time and its reason; only of a pending delivery.
     #[serde(skip)]
-    pub plan: Option<Due>,
+    pub due: Option<Due>,
 }
 
 /// An attempt and its result.
@@ -111,7 +111,7 @@ macro_rules! delivery_view {
             // A delivery behind an earlier delivery of its lane has no due time, because it waits for the earlier one.
             next_attempt_at: $row.next_attempt_at.filter(|_| !$row.behind).map(at),
             last_outcome: $row.last_outcome,
-            plan: $row.next_attempt_at.zip($row.reason).map(|(at, reason)| plan(at, &reason)),
+            due: $row.next_attempt_at.zip($row.reason).map(|(at, reason)| stored_due(at, &reason)),
         }
     };
 }

@@ -47,7 +47,7 @@ pub(super) async fn deliver(
         attempt: attempt.clone(),
         probe,
         jitter: clock::jitter(),
-        audience: Arc::clone(&shared.audience.borrow()),
+        subscribers: Arc::clone(&shared.subscribers.borrow()),
         ended_at: at,
         // Deliveries that arrive meanwhile come with a commit, which then includes this record.
         can_wait: attempt.outcome.is_accepted()

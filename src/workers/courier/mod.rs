@@ -35,7 +35,7 @@ use crate::workers::in_flight::InFlight;
 const MAX_HEALTH_READS: usize = 5;
 
 /// All subscribers, for messages about the health of one. Changes with a reload.
-pub type Audience = watch::Receiver<Arc<Vec<Subscriber>>>;
+pub type CurrentSubscribers = watch::Receiver<Arc<Vec<Subscriber>>>;
 
 /// Delivers to one subscriber.
 pub struct Courier {
@@ -74,7 +74,7 @@ struct RecordedAttempt {
 struct CourierShared {
     subscriber: Arc<Subscriber>,
     url_digest: String,
-    audience: Audience,
+    subscribers: CurrentSubscribers,
     store: Store,
     client: WebhookClient,
     heartbeat: Heartbeat,
@@ -85,7 +85,7 @@ struct CourierShared {
 impl Courier {
     pub fn new(
         subscriber: Subscriber,
-        audience: Audience,
+        subscribers: CurrentSubscribers,
         store: Store,
         heartbeat: Heartbeat,
     ) -> Result<Self, NoClient> {
@@ -93,7 +93,7 @@ impl Courier {
             client: WebhookClient::new(&subscriber)?,
             url_digest: subscriber.url_digest(),
             subscriber: Arc::new(subscriber),
-            audience,
+            subscribers,
             store,
             heartbeat,
             others_wait: AtomicBool::new(true),
@@ -118,7 +118,7 @@ impl Courier {
 
     /// Delivers until `shutdown`, then waits for the attempts in flight.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
-        let mut foreign = self.shared.store.foreign_changes();
+        let mut external = self.shared.store.external_changes();
         let inbox = self.inbox();
         loop {
             let wake = self.fill(clock::now()).await?;
@@ -127,7 +127,7 @@ impl Courier {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 Some(ended) = self.in_flight.ended() => self.finish(ended?)?,
                 () = inbox.arrived() => {}
-                Ok(()) = foreign.changed() => inbox.mark_stale(),
+                Ok(()) = external.changed() => inbox.mark_stale(),
                 () = clock::sleep_until(wake) => {}
             }
         }

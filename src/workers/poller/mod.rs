@@ -108,12 +108,12 @@ impl Poller {
     /// Polls until `shutdown`, then waits for the polls in flight and writes all changes in memory.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
         let store = self.shared.access.store.clone();
-        let (mut registry, mut foreign) = (store.registry_changes(), store.foreign_changes());
+        let (mut registry, mut external) = (store.registry_changes(), store.external_changes());
         loop {
             let now = clock::now();
-            if registry.has_changed().unwrap_or(false) || foreign.has_changed().unwrap_or(false) {
+            if registry.has_changed().unwrap_or(false) || external.has_changed().unwrap_or(false) {
                 registry.mark_unchanged();
-                foreign.mark_unchanged();
+                external.mark_unchanged();
                 self.apply_registry_changes(now).await?;
             }
             let wake = self.fill(now).await?;
@@ -122,7 +122,7 @@ impl Poller {
                 Some(ended) = self.in_flight.ended() => Some(ended),
                 Some(written) = self.writing.ended() => { written?; None }
                 Ok(()) = registry.changed() => { registry.mark_changed(); None }
-                Ok(()) = foreign.changed() => { foreign.mark_changed(); None }
+                Ok(()) = external.changed() => { external.mark_changed(); None }
                 () = clock::sleep_until(wake) => None,
             };
             if let Some(ended) = ended {

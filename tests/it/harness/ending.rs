@@ -29,12 +29,12 @@ impl Harness {
         let policy = watch::channel(self.policy.clone().into()).1;
         let learned_rates = SharedRates::load(&store, self.now()).await.unwrap();
         let poller = Poller::new(Arc::clone(&access), policy, learned_rates.clone(), Heartbeat::default());
-        let (_, audience) = watch::channel(Arc::new(self.policy.subscribers.clone()));
+        let (_, subscribers) = watch::channel(Arc::new(self.policy.subscribers.clone()));
         let discoverer =
-            Discoverer::new(Arc::clone(&access), audience.clone(), Heartbeat::default()).await.unwrap();
+            Discoverer::new(Arc::clone(&access), subscribers.clone(), Heartbeat::default()).await.unwrap();
         let courier = |subscriber: &Subscriber| {
             let courier =
-                Courier::new(subscriber.clone(), audience.clone(), store.clone(), Heartbeat::default())
+                Courier::new(subscriber.clone(), subscribers.clone(), store.clone(), Heartbeat::default())
                     .unwrap();
             (subscriber.name.clone(), courier)
         };

@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::delivery::outcome as delivery;
-use crate::domain::delivery::outcome::{Attempt, AttemptDecision, Outcome, RetryProgress, SLOWEST_PROBE};
+use crate::domain::delivery::attempt::Stage;
+use crate::domain::delivery::outcome::{
+    self, Attempt, AttemptDecision, Outcome, RetryProgress, SLOWEST_PROBE,
+};
 use crate::domain::named_enum::named_enum;
 use crate::domain::retry_after::LONGEST_RETRY_AFTER;
-use crate::domain::time::{SHORTAGE_PAUSE, after, later};
+use crate::domain::time::{after, later};
 
 pub use change::HealthChange;
 
@@ -160,13 +162,6 @@ impl Health {
         now: Timestamp,
     ) -> (AttemptDecision, Option<HealthChange>) {
         let FinishedAttempt { progress, attempt, .. } = *ended;
-        if attempt.outcome == Outcome::Shortage {
-            // Nothing was sent, so message and subscriber are not at fault.
-            return (
-                delivery::defer_to_probe(progress, attempt, Some(after(now, SHORTAGE_PAUSE)), now),
-                None,
-            );
-        }
         self.pull_in_success(now);
         let was_ok = self.state == HealthState::Ok;
         let last_success_at = self.last_success_at;
@@ -181,9 +176,9 @@ impl Health {
             is_ok || attempt.outcome.is_accepted() || attempt.outcome == Outcome::Unsendable;
         let decision = if counts_for_message {
             let last_success_at = last_success_at.filter(|_| is_ok);
-            delivery::decide(progress, attempt, ended.schedule, last_success_at, now, ended.jitter)
+            outcome::decide(progress, attempt, ended.schedule, last_success_at, now, ended.jitter)
         } else {
-            delivery::defer_to_probe(progress, attempt, self.probe_at, now)
+            outcome::defer_to_probe(progress, attempt, self.probe_at, now)
         };
         self.held_until = self.held_until.max(decision.hold_until);
         (decision, change)
@@ -359,7 +354,7 @@ fn no_connection(outcome: &Outcome) -> bool {
             | Outcome::AddressRefused
             | Outcome::ConnectionRefused
             | Outcome::Tls
-            | Outcome::TimedOut { connected: false }
+            | Outcome::TimedOut { stage: Stage::Resolving | Stage::Connecting | Stage::Handshaking }
     )
 }
 

@@ -86,11 +86,11 @@ fn no_connection_makes_it_fail_at_once() {
         Outcome::AddressRefused,
         Outcome::ConnectionRefused,
         Outcome::Tls,
-        Outcome::TimedOut { connected: false },
+        Outcome::TimedOut { stage: Stage::Connecting },
     ] {
         assert_eq!(change_after(&mut Health::default(), outcome, 1, 0), Some(HealthChange::Failing));
     }
-    for outcome in [Outcome::Reset, Outcome::TimedOut { connected: true }, Outcome::Unsendable] {
+    for outcome in [Outcome::Reset, Outcome::TimedOut { stage: Stage::Waiting }, Outcome::Unsendable] {
         assert_eq!(change_after(&mut Health::default(), outcome, 1, 0), None);
     }
 }
@@ -322,7 +322,7 @@ fn any_failure() -> impl Strategy<Value = Outcome> {
         Just(Outcome::ConnectionRefused),
         Just(Outcome::NameUnknown),
         Just(Outcome::Reset),
-        any::<bool>().prop_map(|connected| Outcome::TimedOut { connected }),
+        prop::sample::select(Stage::ALL.to_vec()).prop_map(|stage| Outcome::TimedOut { stage }),
     ]
 }
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::simulation::{Simulation, State};
 use super::{Action, Behaviour, History, MAX_RETRY_AFTER};
+use crate::domain::delivery::attempt::Stage;
 use crate::domain::delivery::outcome::Outcome;
 
 fn any_failure() -> impl Strategy<Value = Outcome> {
@@ -13,7 +14,7 @@ fn any_failure() -> impl Strategy<Value = Outcome> {
         Just(Outcome::ConnectionRefused),
         Just(Outcome::Tls),
         Just(Outcome::Reset),
-        any::<bool>().prop_map(|connected| Outcome::TimedOut { connected }),
+        prop::sample::select(Stage::ALL.to_vec()).prop_map(|stage| Outcome::TimedOut { stage }),
         Just(Outcome::Unsendable),
     ]
 }

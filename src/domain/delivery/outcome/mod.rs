@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::delivery::attempt::Stage;
 use crate::domain::retry_after::LONGEST_RETRY_AFTER;
 use crate::domain::time::{millis, whole_ms_after};
 
@@ -30,8 +31,8 @@ pub enum Outcome {
     ConnectionRefused,
     /// TLS handshake failed, or the certificate is not valid.
     Tls,
-    /// Time limit reached, before or after there was a connection.
-    TimedOut { connected: bool },
+    /// Time limit reached in this stage.
+    TimedOut { stage: Stage },
     /// Connection broken.
     Reset,
     /// The answer is not HTTP, so it has no status.
@@ -45,15 +46,17 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, with a status where it has one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Accepted { status: 200 },
         Self::ErrorStatus { status: 500 },
         Self::NameUnknown,
         Self::AddressRefused,
         Self::ConnectionRefused,
         Self::Tls,
-        Self::TimedOut { connected: false },
-        Self::TimedOut { connected: true },
+        Self::TimedOut { stage: Stage::Resolving },
+        Self::TimedOut { stage: Stage::Connecting },
+        Self::TimedOut { stage: Stage::Handshaking },
+        Self::TimedOut { stage: Stage::Waiting },
         Self::Reset,
         Self::Unreadable,
         Self::Unsendable,
@@ -73,8 +76,10 @@ impl Outcome {
             Self::AddressRefused => "address",
             Self::ConnectionRefused => "refused",
             Self::Tls => "tls",
-            Self::TimedOut { connected: false } => "connect_timeout",
-            Self::TimedOut { connected: true } => "timeout",
+            Self::TimedOut { stage: Stage::Resolving } => "name_timeout",
+            Self::TimedOut { stage: Stage::Connecting } => "connect_timeout",
+            Self::TimedOut { stage: Stage::Handshaking } => "tls_timeout",
+            Self::TimedOut { stage: Stage::Waiting } => "timeout",
             Self::Reset => "reset",
             Self::Unreadable => "unreadable",
             Self::Unsendable => "unsendable",
@@ -168,7 +173,9 @@ pub fn outcome_in_words(recorded: &str) -> String {
         "address" => "address not allowed",
         "refused" => "connection refused",
         "tls" => "TLS failed",
+        "name_timeout" => "name lookup timed out",
         "connect_timeout" => "connect timed out",
+        "tls_timeout" => "TLS handshake timed out",
         "timeout" => "timed out",
         "reset" => "connection reset",
         "unreadable" => "not HTTP",

@@ -3,8 +3,8 @@
 //! The table decides how often a label is polled. A [`Suggestion`] may move the polls to hours and ages in which
 //! changes are likelier. The cadence does not know where the suggestion comes from.
 
+mod offset;
 mod situation;
-mod surroundings;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use super::reason::{CadenceReason, Learned, PollReason};
 use crate::domain::time::{after, millis};
 use crate::domain::tracking::StatusCode;
 
+pub use offset::{guess_offset, phase};
 pub use situation::{CadenceFields, Situation};
-pub use surroundings::{guess_offset, spread};
 
 /// The rows of the table. `DE` and `SP` have none, because they end polling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,7 +166,7 @@ impl Cadence {
             (interval, pace) = (suggestion.wait, suggestion.pace);
         }
         let opening_at = opening.filter(|_| suggestion.is_none()).map(|(at, _, _)| at);
-        let phase = situation.first.filter(|_| opening_at.is_none());
+        let phase = situation.phase.filter(|_| opening_at.is_none());
         let wait = phase.map_or(interval, |phase| interval.mul_f64(0.5 + phase / 2.0));
         let jitter = jitter.clamp(-1.0, 1.0);
         let at = match opening_at {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
 
-use super::surroundings::{guess_offset, spread};
+use super::offset::{guess_offset, phase};
 use crate::domain::tracking::estimate::estimate_day;
 use crate::domain::tracking::{StatusCode, Tracking};
 
@@ -24,8 +24,8 @@ pub struct Situation {
     pub unchanged: u32,
     /// When a terminal status was seen, if one was.
     pub finished_at: Option<Timestamp>,
-    /// The label's phase ([`spread`]) until its second answer.
-    pub first: Option<f64>,
+    /// The label's phase until its second answer.
+    pub phase: Option<f64>,
 }
 
 /// The part of an answer that the cadence needs.
@@ -64,7 +64,7 @@ impl Situation {
             quiet_since: registered_at,
             unchanged: 0,
             finished_at: None,
-            first: Some(spread(label_id)),
+            phase: Some(phase(label_id)),
         }
     }
 

@@ -43,7 +43,7 @@ fn situation(quiet_since: &str) -> Situation {
         quiet_since: quiet_since.parse().unwrap(),
         unchanged: 0,
         finished_at: None,
-        first: None,
+        phase: None,
     }
 }
 
@@ -140,7 +140,7 @@ fn estimates_are_days_however_spelled() {
 
 #[test]
 fn phases_are_spread() {
-    let mut phases: Vec<f64> = (0..1000).map(|n| spread(&format!("se-{n}"))).collect();
+    let mut phases: Vec<f64> = (0..1000).map(|n| phase(&format!("se-{n}"))).collect();
     phases.sort_by(f64::total_cmp);
     assert!(phases.iter().enumerate().all(|(n, phase)| (phase - n as f64 / 1000.0).abs() < 0.06));
 }

@@ -24,7 +24,7 @@ fn in_transit(quiet_since: Timestamp) -> Situation {
         quiet_since,
         unchanged: 0,
         finished_at: None,
-        first: None,
+        phase: None,
     }
 }
 

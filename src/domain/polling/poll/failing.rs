@@ -10,7 +10,7 @@ use crate::domain::messages::change::Change;
 use crate::domain::polling::account_status::{backoff, throttled_wait};
 use crate::domain::polling::cadence::POLL_JITTER;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
-use crate::domain::time::{self as span, SHORTAGE_PAUSE, millis, whole_ms};
+use crate::domain::time::{self, SHORTAGE_PAUSE, millis, whole_ms};
 use crate::domain::tracking::reading::Reading;
 
 /// Number of refusals in a row after which a label is unavailable, if [`REFUSED_FOR`] has passed too.
@@ -110,8 +110,7 @@ pub fn throttled_carrier(
 ) -> Option<(String, Timestamp)> {
     let Reading::CarrierThrottled { carrier, retry_after } = reading else { return None };
     let carrier = carrier.as_ref().or(label.poll_state.carrier_code.as_ref())?.clone();
-    let until = now.saturating_add(SignedDuration::try_from(throttled_wait(*retry_after)).ok()?);
-    Some((carrier, until.unwrap_or(Timestamp::MAX)))
+    Some((carrier, time::after(now, throttled_wait(*retry_after))))
 }
 
 /// Plans the next poll after `wait`. A label that is not active was polled by hand and goes back to its state.
@@ -124,7 +123,7 @@ fn retry(
     jitter: f64,
 ) {
     let wait = wait.mul_f64(1.0 + POLL_JITTER * jitter.clamp(-1.0, 1.0));
-    let at = span::after(now, wait);
+    let at = time::after(now, wait);
     let requested_by_hand = label.poll_state.state != LabelState::Active;
     after.next_poll_at = if requested_by_hand { None } else { Some(whole_ms(at)) };
     after.reason = Some(reason).filter(|_| !requested_by_hand);

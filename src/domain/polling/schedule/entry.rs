@@ -112,11 +112,6 @@ impl Entry {
         now.as_millisecond().saturating_add(i64::from(self.wait_ms))
     }
 
-    /// The wait that was planned before the due time, in milliseconds; 0: none.
-    pub fn wait_ms(&self) -> u32 {
-        self.wait_ms
-    }
-
     pub fn pace(&self) -> Pace {
         Pace::from_code(self.pace)
     }
@@ -159,7 +154,7 @@ impl Entry {
             quiet_since: instant(self.quiet_s).unwrap_or(Timestamp::UNIX_EPOCH),
             unchanged: self.unchanged,
             finished_at: None,
-            first: None,
+            phase: None,
         }
     }
 

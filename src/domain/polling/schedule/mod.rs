@@ -41,7 +41,6 @@ pub struct Schedule {
     odd_ids: HashMap<EntryIndex, LabelId>,
     /// Demand of all labels, in billionths of a request per second.
     nanohertz: i64,
-    in_flight: usize,
 }
 
 /// Carriers and services by number; 0: none.
@@ -141,7 +140,6 @@ impl Schedule {
         let index = self.queues.pop(now)?;
         let entry = &mut self.entries[index as usize];
         entry.set(IN_FLIGHT, true);
-        self.in_flight += 1;
         Some(index)
     }
 
@@ -191,7 +189,6 @@ impl Schedule {
             return;
         }
         entry.set(IN_FLIGHT, false);
-        self.in_flight -= 1;
         if entry.has(VACANT) {
             self.vacant.push(index);
         } else {

@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use data_encoding::HEXUPPER_PERMISSIVE;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -44,11 +45,7 @@ impl Fingerprint {
 
     /// Reads packed fingerprints in hex; `None` if the text is not valid.
     pub fn from_hex(hex: &str) -> Option<Vec<Self>> {
-        let digit = |digit: u8| char::from(digit).to_digit(16);
-        let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
-        let byte = |[high, low]: &[u8; 2]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok();
-        let bytes = pairs.iter().map(byte).collect::<Option<Vec<u8>>>()?;
-        Self::unpack(&bytes).filter(|_| rest.is_empty())
+        Self::unpack(&HEXUPPER_PERMISSIVE.decode(hex.as_bytes()).ok()?)
     }
 
     /// Inverse of [`Fingerprint::pack`]; `None` if the length is not a multiple of [`Self::LEN`].

@@ -44,8 +44,6 @@ pub struct Matching {
     pub missing: Vec<usize>,
     /// The oldest events, which the list does not reach back to, while newer ones are there.
     pub fell_off: Vec<usize>,
-    /// Events that were missing once and are back. They are in `same`, `flapped` or `revised` too.
-    pub reappeared: Vec<usize>,
     /// Whether the list is empty although the history has events: an anomaly that changes nothing (contract 5.1).
     pub empty_after_full: bool,
     /// Records of the history that change, in the order of the history. Records of new events are in `added`, where
@@ -181,9 +179,6 @@ impl Matching {
     /// Adds a live event that is in the answer.
     fn add_present(&mut self, sides: &Sides<'_>, old: usize, new: usize) {
         let (before, raw) = (&sides.known[old], &sides.answer[new].raw);
-        if before.missing_polls > 0 {
-            self.reappeared.push(old);
-        }
         let (changed, fingerprint) = if before.raw == *raw {
             (Vec::new(), before.fingerprint())
         } else {
@@ -251,7 +246,6 @@ impl Matching {
         self.missing.sort_unstable();
         self.fell_off.sort_unstable();
         self.retracted.sort_unstable();
-        self.reappeared.sort_unstable();
         self.updates.sort_unstable_by_key(|update| update.known);
     }
 }

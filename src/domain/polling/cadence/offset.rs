@@ -4,7 +4,7 @@ use jiff::tz::Offset;
 
 /// Returns a number from 0 to 1 by a hash of the label's id, so that ten thousand labels registered at once are not polled
 /// in step.
-pub fn spread(text: &str) -> f64 {
+pub fn phase(text: &str) -> f64 {
     // FNV-1a: any fixed, well-mixed hash does; std's is not fixed.
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
