@@ -19,18 +19,18 @@
 //! | module | purpose |
 //! |---|---|
 //! | [`domain`] | every decision, pure: `tracking`, `messages`, `polling`, `delivery`, and the leaves below them |
-//! | [`clock`] | the only source of time and randomness |
-//! | [`crash`] | moments at which the torture test ends the process |
-//! | [`store`] | SQLite: one writer, readers apart; the only modules that name `sqlx` |
+//! | [`clock`], [`crash`] | the only source of time and randomness; moments at which the torture test ends the process |
+//! | [`metrics`], [`shortage`] | counts and durations of this process, shortages of the machine |
+//! | [`config`] | TOML text in, validated domain types out |
+//! | [`notices`] | degradations of this process |
+//! | [`store`] | SQLite: one writer connection, separate reader connections; the only modules that name `sqlx` |
 //! | [`tls`], [`transport`] | TLS configuration; HTTP/1.1 to one server: a pool of connections, proxies |
 //! | [`shipstation`], [`webhook`] | HTTP client for the API, HTTP client for receivers |
-//! | [`config`] | TOML text in, validated domain types out |
 //! | [`workers`] | poller, discoverer, courier, registrar, janitor: a loop around a step |
-//! | [`metrics`], [`notices`], [`shortage`] | state of this process: counts and durations, degradations, shortages of the machine |
 //! | [`explanation`] | why a poll or a delivery is due when it is, in words |
+//! | [`sandbox`], [`simulation`] | a fake ShipStation, a verifying receiver, and the ledger that audits both; polls in virtual time |
 //! | [`http`] | health, status page, metrics, message feed |
 //! | [`daemon`] | starts the workers, supervises, reloads, stops |
-//! | [`sandbox`], [`simulation`] | a fake ShipStation, a verifying receiver, and the ledger that audits both; polls in virtual time |
 //! | [`cli`] | one file per command |
 //!
 //! Imports point down only: `cli → daemon → workers, http → store, shipstation, webhook → domain`. A test reads
@@ -61,27 +61,29 @@ pub mod domain;
 
 pub mod clock;
 pub mod crash;
+
 pub mod metrics;
-pub mod notices;
 pub mod shortage;
+
+pub mod config;
+pub mod notices;
+pub mod store;
 
 pub mod tls;
 pub mod transport;
 
-pub mod config;
 pub mod shipstation;
-pub mod store;
 pub mod webhook;
 
 pub mod workers;
 
 pub mod explanation;
 
+pub mod sandbox;
+pub mod simulation;
+
 pub mod http;
 
 pub mod daemon;
-
-pub mod sandbox;
-pub mod simulation;
 
 pub mod cli;

@@ -40,7 +40,7 @@ struct RecentPoll<'a> {
     outcome: &'a str,
     status: Option<u16>,
     detail: Option<&'a str>,
-    changes: usize,
+    messages: usize,
 }
 
 pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
@@ -82,7 +82,7 @@ impl<'a> RecentPoll<'a> {
             outcome: &summary.outcome,
             status: summary.status,
             detail: summary.detail.as_deref(),
-            changes: summary.changes,
+            messages: summary.messages,
         }
     }
 }
@@ -111,7 +111,7 @@ fn print(recorded: &Recorded, explanation: &Explanation<'_>, now: Timestamp) {
                 table::instant(poll.at),
                 poll.outcome.to_owned(),
                 poll.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
-                poll.changes.to_string(),
+                poll.messages.to_string(),
                 poll.detail.unwrap_or_default().to_owned(),
             ]
         })

@@ -106,26 +106,21 @@ fn of_state(recorded: &Recorded, now: Timestamp) -> String {
         _ if state.first_answer_at.is_none() => {
             "no answer yet: a new label is polled as soon as the quota allows".to_owned()
         }
-        _ => step(recorded, now),
+        _ => of_status(recorded, now),
     }
 }
 
-/// Describes the step of the row and the time without a change.
-fn step(recorded: &Recorded, now: Timestamp) -> String {
+/// Describes the status and the time without a change.
+fn of_status(recorded: &Recorded, now: Timestamp) -> String {
     let (label, state) = (&recorded.label, &recorded.detail.poll_state);
-    let quiet = now.duration_since(label.last_changed_at.unwrap_or(label.registered_at));
-    let so = match &state.reason {
+    let quiet = roughly(now.duration_since(label.last_changed_at.unwrap_or(label.registered_at)));
+    let status = label.status_code.as_deref().unwrap_or("none");
+    let out = if state.out_for_delivery { ", out for delivery" } else { "" };
+    let next = match &state.reason {
         Some(reason) => format!("next poll after {} (±8 %)", duration::format(reason.interval())),
         None => "polled as soon as the quota allows".to_owned(),
     };
-    let answers = match label.unchanged {
-        0 => "the last poll found a change".to_owned(),
-        1 => "one unchanged poll".to_owned(),
-        many => format!("{many} unchanged polls in a row"),
-    };
-    let status = label.status_code.as_deref().unwrap_or("none");
-    let out = if state.out_for_delivery { ", out for delivery" } else { "" };
-    format!("status {status}{out}, {answers}, quiet for {}: {so}", roughly(quiet))
+    format!("status {status}{out}, quiet for {quiet}: {next}")
 }
 
 fn of_account(recorded: &Recorded, now: Timestamp) -> Vec<String> {

@@ -7,15 +7,14 @@ use crate::config::duration;
 use crate::domain::polling::cadence::RowName;
 use crate::domain::polling::reason::{CadenceReason, Learned, PollReason};
 
-/// Returns the sentences of a reason, without the length of the wait.
+/// Returns the sentences of a reason. Failures and refusals are in the sentence about the label's state.
 pub(super) fn in_words(reason: &PollReason) -> Vec<String> {
     vec![match reason {
         PollReason::Cadence(cadenced) => return of_cadence(cadenced),
+        PollReason::Failed { .. } | PollReason::Refused { .. } => return Vec::new(),
         PollReason::Settle { .. } => {
             format!("a further poll {} after it was finished", span(reason.interval()))
         }
-        PollReason::Failed { failures, .. } => format!("failed {}", times(*failures)),
-        PollReason::Refused { refusals, .. } => format!("refused by the API {}", times(*refusals)),
         PollReason::Unauthorized { .. } => {
             "the API rejected the account when this label was polled: waits for the account's probe"
                 .to_owned()

@@ -96,7 +96,7 @@ fn last_poll(view: &LabelView, detail: &LabelDetail) -> String {
         Some(poll) => {
             let answer = poll.status.map(|status| format!(" {status}")).unwrap_or_default();
             let words = poll.detail.as_deref().map(|words| format!(" ({words})")).unwrap_or_default();
-            let messages = match poll.changes {
+            let messages = match poll.messages {
                 0 => String::new(),
                 1 => ", one message".to_owned(),
                 many => format!(", {many} messages"),

@@ -1,9 +1,8 @@
 //! Division of a subscriber's concurrency between first attempts and retries (contract 7.3).
 //!
 //! Retries may take the whole time limit, so a quarter of the concurrency is reserved for first attempts, which have
-//! priority. Retries must not starve either: of two or more places one is for them; a single place is for a retry
-//! every ninth time.
-//! Within each kind, the delivery due longest is first.
+//! priority. Retries must not starve either: with two or more concurrent attempts, one is kept for retries; with one, every
+//! ninth attempt is a retry. Within each kind, the delivery due longest is first.
 
 /// Concurrency of one subscriber: limits and attempts in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -170,7 +170,7 @@ fn summary(poll: &PollSummary, now: Timestamp) -> Markup {
         td { @if let Ok(at) = Timestamp::from_millisecond(poll.at) { (time_from(at, now)) } }
         td { (poll.outcome.replace('_', " ")) }
         td { @if let Some(status) = poll.status { (status) } }
-        td { (poll.changes) }
+        td { (poll.messages) }
         td { (poll.detail.as_deref().unwrap_or_default()) }
     }
 }

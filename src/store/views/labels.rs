@@ -31,7 +31,8 @@ pub struct LabelView {
     pub last_changed_at: Option<Timestamp>,
     #[serde(serialize_with = "serialize_instant_or_null")]
     pub next_poll_at: Option<Timestamp>,
-    /// Base of its lateness; `None` if it is due as soon as the quota allows.
+    /// Interval by which lateness is measured: the exact wait where it rounds to the stored pace, else the pace. `None`:
+    /// due as soon as the quota allows.
     #[serde(skip)]
     pub pace: Option<Duration>,
     pub unchanged: u64,

@@ -4,7 +4,7 @@
 //! unchanged answer stays in memory and reaches the database with the next batch, at most a second later. For any other
 //! answer the poller reads the label's row and history, [`crate::domain::polling::poll::plan`] plans the result, and
 //! the store writes it in one transaction. No transaction is open across HTTP. Polls run side by side, up to the
-//! account's `max_in_flight` and within its quota, so a slow label takes one place and delays no other.
+//! account's `max_in_flight` and within its quota, so a slow label holds one permit and delays no other.
 //!
 //! Crash points: after an unchanged answer and before its batch is written, the label is polled once more. After
 //! another answer and before its commit, the request is lost and the label is still due.

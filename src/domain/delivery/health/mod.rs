@@ -59,7 +59,7 @@ pub struct Health {
     pub detail: Option<String>,
     /// Start of the failing episode, as announced. A pause does not end the episode.
     pub episode_at: Option<Timestamp>,
-    /// Failed probes since.
+    /// Failed probes in this state.
     pub probes: u32,
     /// Due time of the next probe; set exactly while failing.
     pub probe_at: Option<Timestamp>,
@@ -213,8 +213,8 @@ impl Health {
         true
     }
 
-    /// Ends a pause by hand: cancels the `Retry-After` and makes the next probe due. Returns whether the subscriber was
-    /// paused, and the end of the `Retry-After`.
+    /// Resumes the subscriber by command: ends a pause, cancels the `Retry-After` and makes the next probe due. Returns
+    /// whether it was paused, and the end of the `Retry-After`.
     pub fn resume_by_hand(&mut self, now: Timestamp) -> (bool, Option<Timestamp>) {
         let held = self.held_until.take().filter(|until| *until > now);
         let was_paused = self.resume(now);

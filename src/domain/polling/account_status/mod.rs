@@ -340,7 +340,8 @@ impl AccountState {
     }
 }
 
-/// 1 m to 1 h, doubling: for a label that fails and for the probe of an account (contract 3).
+/// Returns the wait after `failures` earlier failures: 1 m, doubling up to 1 h. For a failing label and for the probe of
+/// an account (contract 3).
 pub fn backoff(failures: u32) -> Duration {
     Duration::from_secs(60 * (1_u64 << failures.min(6))).min(Duration::from_secs(3600))
 }

@@ -81,7 +81,8 @@ pub struct PollSummary {
     pub outcome: String,
     pub status: Option<u16>,
     pub detail: Option<String>,
-    pub changes: usize,
+    /// Number of messages.
+    pub messages: usize,
 }
 
 /// Number of summaries that are kept with a label.
@@ -133,7 +134,7 @@ pub fn plan(
         outcome: reading.as_str().to_owned(),
         status: reading.status(),
         detail: reading.detail().map(|detail| detail.chars().take(200).collect()),
-        changes: plan.messages.len(),
+        messages: plan.messages.len(),
     };
     plan
 }
