@@ -19,7 +19,7 @@ use tracing::warn;
 
 use crate::domain::clock::{BetweenRuns, ClockRecord, Clocks, Gaps, Jump, MIN_LOGGED_JUMP, Mark};
 use crate::domain::digest::{Digest, of_parts};
-use crate::domain::time::{later, whole_ms};
+use crate::domain::time::{elapsed, later, whole_ms};
 
 /// Returns the wall time in whole milliseconds, the precision of the database. Each reading is compared with monotonic
 /// time; a jump is logged once.
@@ -248,7 +248,7 @@ const MAX_SLEEP: Duration = Duration::from_secs(2);
 pub async fn sleep_until(at: Timestamp) {
     let before = skew();
     loop {
-        let wait = Duration::try_from(at.duration_since(now())).unwrap_or(Duration::ZERO);
+        let wait = elapsed(now(), at);
         if wait.is_zero() || skew() != before {
             return;
         }

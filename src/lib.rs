@@ -56,6 +56,8 @@
 //! - **Outbox**: all deliveries that are not finished.
 //! - **Cadence**: the table of intervals between polls.
 //! - **Baseline**: a first answer that is recorded and makes no message.
+//! - **(contract 7.4)**: a section of the contract with users, which states each promise; it is kept beside the repository.
+//!   The README says the same to operators.
 
 pub mod domain;
 

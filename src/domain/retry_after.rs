@@ -7,6 +7,8 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
+use crate::domain::time::elapsed;
+
 /// The longest `Retry-After` that is honoured (contract 3 and 7.4).
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Longest wait that is returned; longer ones are cut to it, so that they fit into the database.
@@ -21,7 +23,7 @@ pub fn parse(text: &str, now: Timestamp) -> Option<Duration> {
     }
     let at = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok();
     let at = at.or_else(|| rfc_850(text, now)).or_else(|| asctime(text))?;
-    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO).min(MAX_WAIT))
+    Some(elapsed(now, at).min(MAX_WAIT))
 }
 
 /// Parses `120` or `4.5`, saturating.

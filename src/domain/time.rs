@@ -41,6 +41,11 @@ pub fn after(at: Timestamp, wait: Duration) -> Timestamp {
     later(at, signed(wait))
 }
 
+/// Returns the time from `from` to `to`; zero if `to` is earlier.
+pub fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
 /// Converts a span to a signed one.
 pub fn signed(span: Duration) -> SignedDuration {
     SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)

@@ -3,15 +3,13 @@
 //! Reads the records. [`crate::domain::delivery::next_attempt`] combines the stored decisions about the next attempt, and
 //! [`super::delivery`] has the sentences.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::delivery as words;
 use crate::domain::delivery::attempt::{ReachedStage, RetryAfterEffect};
 use crate::domain::delivery::next_attempt::{NextAttempt, WaitReason};
-use crate::domain::time::{later, serialize_instant_or_null};
+use crate::domain::time::{elapsed, later, serialize_instant_or_null};
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 use crate::store::views::waiting::LanePosition;
@@ -160,7 +158,7 @@ fn attempt_stories(
         let ended_at = ended_at(&attempt);
         let made = starts.get(index + 1).copied();
         let next = made.or(delivery.next_attempt_at);
-        let waited = next.map(|next| Duration::try_from(next.duration_since(ended_at)).unwrap_or_default());
+        let waited = next.map(|next| elapsed(ended_at, next));
         let asked =
             attempt.retry_after.zip(waited).map(|(asked, waited)| RetryAfterEffect::of(asked, waited));
         let again =

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::domain::journey::{Journey, JourneyFileError};
 use crate::domain::label::LabelId;
 
-use super::timeline::elapsed;
+use crate::domain::time::elapsed;
 
 /// The journey of one label, relative to its registration.
 #[derive(Clone, Debug)]

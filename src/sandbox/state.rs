@@ -21,8 +21,9 @@ use super::recorded::RecordedJourney;
 use super::replay::FileReplay;
 use super::requests::RequestLog;
 use super::script::AnswerScript;
-use super::timeline::{Timeline, elapsed};
+use super::timeline::Timeline;
 use super::{Clock, SandboxOptions};
+use crate::domain::time::elapsed;
 
 pub(super) struct SandboxShared {
     pub(super) clock: Clock,

@@ -1,8 +1,8 @@
 //! Virtual time of the parcels.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::time::elapsed;
 
 /// Maps the real clock to the parcels' clock: `start + (now - opened_at) * factor`.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +21,6 @@ impl Timeline {
         let passed = SignedDuration::from_millis(virtual_ms as i64);
         self.start.checked_add(passed).unwrap_or(Timestamp::MAX)
     }
-}
-
-/// Returns the time from `earlier` to `later`; zero if `later` is earlier.
-pub(super) fn elapsed(earlier: Timestamp, later: Timestamp) -> Duration {
-    Duration::try_from(earlier.duration_until(later)).unwrap_or(Duration::ZERO)
 }
 
 #[cfg(test)]

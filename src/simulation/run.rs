@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::journey::SimulatedJourney;
 use crate::domain::polling::cadence::{Cadence, NextPoll, Situation};
@@ -13,6 +13,7 @@ use crate::domain::polling::pace::Pace;
 use crate::domain::polling::quota::{Quota, WINDOW};
 use crate::domain::polling::reason::PollReason;
 use crate::domain::polling::schedule::Queues;
+use crate::domain::time::elapsed;
 
 /// Settings of a run.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +128,7 @@ pub fn run_with(
         }
         label.situation.phase = None;
     }
-    let watched = |label: &RunLabel<'_>| Some(since(label.journey.registered_at, label.polled_at?));
+    let watched = |label: &RunLabel<'_>| Some(elapsed(label.journey.registered_at, label.polled_at?));
     outcome.watched = labels.iter().filter_map(watched).sum();
     outcome
 }
@@ -152,7 +153,7 @@ impl<'a> RunLabel<'a> {
         for answer in fresh.iter().filter(|answer| answer.is_change) {
             is_change = true;
             // A change before the registration counts from the registration.
-            let delay = since(answer.at.max(self.journey.registered_at), now);
+            let delay = elapsed(answer.at.max(self.journey.registered_at), now);
             outcome.delays.push(delay);
             if answer.is_terminal() && self.situation.finished_at.is_none() {
                 outcome.delivered_delays.push(delay);
@@ -179,8 +180,4 @@ impl RunResult {
         }
         self.max_requests_in_60s = self.max_requests_in_60s.max(recent.len());
     }
-}
-
-fn since(earlier: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(earlier).max(SignedDuration::ZERO)).unwrap_or(Duration::ZERO)
 }

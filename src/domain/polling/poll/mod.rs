@@ -28,7 +28,7 @@ use crate::domain::messages::{Message, next_seq};
 use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
 use crate::domain::polling::learning::LearnedRates;
-use crate::domain::time::whole_ms;
+use crate::domain::time::{elapsed, whole_ms};
 use crate::domain::tracking::history::EventWrites;
 use crate::domain::tracking::matching::KnownEvent;
 use crate::domain::tracking::reading::Reading;
@@ -178,7 +178,7 @@ pub fn plan_unchanged(
 
 /// Returns the wait from this poll to the next.
 fn planned_wait(next_poll_at: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
-    let wait = Duration::try_from(next_poll_at?.duration_since(now)).unwrap_or_default();
+    let wait = elapsed(now, next_poll_at?);
     Some(wait.max(Duration::from_millis(1)))
 }
 
