@@ -42,8 +42,8 @@ CREATE TABLE labels (
     version            INTEGER NOT NULL DEFAULT 1,
     -- When it was removed because no label file lists it any more, and its state and schedule if it returns within a day.
     retired_at         INTEGER,
-    resume_state       TEXT    CHECK (resume_state IN ('active', 'finished', 'expired', 'unavailable')),
-    resume_at          INTEGER,
+    retired_state      TEXT    CHECK (retired_state IN ('active', 'finished', 'expired', 'unavailable')),
+    retired_next_poll_at INTEGER,
     registered_at      INTEGER NOT NULL,
     first_answer_at    INTEGER,
     -- The last good answer since it was last registered.
@@ -87,9 +87,9 @@ CREATE TABLE labels (
     CONSTRAINT removed_labels_have_no_next_poll CHECK (state <> 'removed' OR next_poll_at IS NULL),
     CONSTRAINT removed_labels_have_no_origin    CHECK ((state = 'removed') = (by_config + by_hand + by_discovery = 0)),
     CONSTRAINT only_file_labels_have_a_file     CHECK (file_key IS NULL OR (source = 'file' AND by_config = 1)),
-    CONSTRAINT only_removed_labels_resume       CHECK ((retired_at IS NULL) = (resume_state IS NULL)
+    CONSTRAINT only_removed_labels_resume       CHECK ((retired_at IS NULL) = (retired_state IS NULL)
                                                       AND (retired_at IS NULL OR state = 'removed')
-                                                      AND (resume_at IS NULL OR retired_at IS NOT NULL)),
+                                                      AND (retired_next_poll_at IS NULL OR retired_at IS NOT NULL)),
     CONSTRAINT only_waits_have_a_reason         CHECK (reason IS NULL OR wait_ms > 0),
     CONSTRAINT finished_labels_have_a_time      CHECK (state <> 'finished' OR finished_at IS NOT NULL),
     CONSTRAINT failing_labels_have_a_start      CHECK ((failures > 0) = (failing_since IS NOT NULL)),
@@ -285,7 +285,7 @@ CREATE TABLE quotas (
     -- Factor by which all waits are stretched, in thousandths.
     stretch         INTEGER NOT NULL DEFAULT 1000 CHECK (stretch >= 1000),
     -- Demand of the labels in billionths of a request per second.
-    nanohertz       INTEGER NOT NULL DEFAULT 0 CHECK (nanohertz >= 0),
+    demand_nanohertz INTEGER NOT NULL DEFAULT 0 CHECK (demand_nanohertz >= 0),
     -- Due labels, and those of them without a planned poll: new, or made due by hand.
     due             INTEGER NOT NULL DEFAULT 0 CHECK (due >= 0),
     first_polls     INTEGER NOT NULL DEFAULT 0 CHECK (first_polls >= 0),

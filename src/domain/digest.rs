@@ -14,11 +14,14 @@ pub fn of_bytes(bytes: &[u8]) -> Digest {
 /// Digest of several texts, each prefixed with its length so that different lists have different digests.
 pub fn of_parts(parts: &[&str]) -> Digest {
     let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update((part.len() as u64).to_be_bytes());
-        hasher.update(part.as_bytes());
-    }
+    parts.iter().for_each(|part| update_part(&mut hasher, part));
     hasher.finalize().into()
+}
+
+/// Adds a text with its length before it.
+pub fn update_part(hasher: &mut Sha256, part: &str) {
+    hasher.update((part.len() as u64).to_be_bytes());
+    hasher.update(part);
 }
 
 /// First 16 bytes in lower-case hex.

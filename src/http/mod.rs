@@ -74,7 +74,7 @@ pub async fn faults(store: &Store, heartbeats: &Heartbeats) -> Vec<String> {
     let mut faults: Vec<String> = silent
         .map(|worker| format!("{worker} made no progress for {} s", MAX_HEARTBEAT_GAP.as_secs()))
         .collect();
-    match tokio::time::timeout(DATABASE_TIMEOUT, store.ping()).await {
+    match tokio::time::timeout(DATABASE_TIMEOUT, store.check_alive()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => faults.push(error.to_string()),
         Err(_) => faults.push(format!("the database did not answer within {} s", DATABASE_TIMEOUT.as_secs())),

@@ -24,7 +24,7 @@ use crate::domain::degraded::Degraded;
 pub struct DaemonLock {
     /// Closing any descriptor of the database drops SQLite's own locks on it, so this one is dropped last.
     _database: File,
-    beside: File,
+    lock_file: File,
     path: PathBuf,
     record: DaemonRecord,
 }
@@ -69,14 +69,14 @@ impl DaemonLock {
             _ => {}
         }
         let lock_path = lock_path(&path);
-        let beside = open_or_create(&lock_path)
+        let lock_file = open_or_create(&lock_path)
             .map_err(|error| refusal(&path, format!("{}: {error}", lock_path.display())))?;
-        try_lock(&beside, &path, &beside)?;
+        try_lock(&lock_file, &path, &lock_file)?;
         let database = open_or_create(&path).map_err(failed)?;
-        try_lock(&database, &path, &beside)?;
+        try_lock(&database, &path, &lock_file)?;
         let mut lock = Self {
             _database: database,
-            beside,
+            lock_file,
             path: lock_path.clone(),
             record: DaemonRecord { pid: std::process::id(), ..DaemonRecord::default() },
         };
@@ -113,23 +113,23 @@ impl DaemonLock {
 
     /// Creates `DATABASE.lock` again if it was removed: commands find the running daemon by it.
     pub fn renew(&mut self) -> io::Result<()> {
-        let ours = FileId::of(&self.beside.metadata()?);
+        let ours = FileId::of(&self.lock_file.metadata()?);
         if self.path.metadata().is_ok_and(|file| FileId::of(&file) == ours) {
             return Ok(());
         }
-        let beside = open_or_create(&self.path)?;
+        let lock_file = open_or_create(&self.path)?;
         // A command may hold it just now; the next check tries again.
-        beside.try_lock().map_err(io::Error::from)?;
-        self.beside = beside;
+        lock_file.try_lock().map_err(io::Error::from)?;
+        self.lock_file = lock_file;
         self.write()
     }
 
     /// Writes the record in one call, so that a reader does not see half of it. A shorter text is padded with spaces.
     fn write(&mut self) -> io::Result<()> {
         let mut text = serde_json::to_vec(&self.record).map_err(io::Error::other)?;
-        let before = usize::try_from(self.beside.metadata()?.len()).unwrap_or(0);
+        let before = usize::try_from(self.lock_file.metadata()?.len()).unwrap_or(0);
         text.resize(text.len().max(before), b' ');
-        self.beside.write_all_at(&text, 0)
+        self.lock_file.write_all_at(&text, 0)
     }
 }
 
@@ -167,14 +167,14 @@ fn read(file: &File) -> DaemonRecord {
     DaemonRecord::default()
 }
 
-fn try_lock(file: &File, path: &Path, beside: &File) -> Result<(), StoreError> {
+fn try_lock(file: &File, path: &Path, lock_file: &File) -> Result<(), StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
             path: path.to_owned(),
             // Under another name of the database the holder has another record file, so this record may have a wrong
             // process id or none.
-            pid: std::ptr::eq(file, beside).then(|| read(beside).pid).filter(|pid| *pid != 0),
+            pid: std::ptr::eq(file, lock_file).then(|| read(lock_file).pid).filter(|pid| *pid != 0),
         }),
         Err(TryLockError::Error(error)) => Err(refusal(path, format!("it could not be locked: {error}"))),
     }

@@ -128,11 +128,11 @@ impl Store {
     }
 
     /// Fails if the database is gone or does not answer a read and a write.
-    pub async fn ping(&self) -> Result<(), StoreError> {
+    pub async fn check_alive(&self) -> Result<(), StoreError> {
         self.check_files()?;
         let answered = async {
             sqlx::query_scalar!("SELECT 1").fetch_one(&self.readers).await?;
-            self.writer.ping().await
+            self.writer.check_alive().await
         };
         answered.await.map_err(|error: StoreError| error.of(self.path()))
     }

@@ -9,7 +9,7 @@ pub struct LabelProgress {
     pub label_id: String,
     pub state: LabelState,
     /// Whether another poll is planned.
-    pub goes_on: bool,
+    pub is_polled: bool,
     /// Number of consecutive failed polls.
     pub failures: u32,
 }
@@ -25,7 +25,7 @@ impl Store {
     /// Returns all labels, in order of registration.
     pub async fn progress(&self) -> Result<Vec<LabelProgress>, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT label_id, state, next_poll_at IS NOT NULL AS "goes_on!: bool", failures
+            r#"SELECT label_id, state, next_poll_at IS NOT NULL AS "is_polled!: bool", failures
                FROM labels ORDER BY label_key"#
         )
         .fetch_all(&self.readers)
@@ -34,7 +34,7 @@ impl Store {
             Some(LabelProgress {
                 label_id: row.label_id,
                 state: LabelState::parse(&row.state)?,
-                goes_on: row.goes_on,
+                is_polled: row.is_polled,
                 failures: to_u32(row.failures),
             })
         });

@@ -160,12 +160,12 @@ const INSERT: Bulk = insert!(
 );
 
 pub(super) const UPDATE: Bulk = Bulk {
-    before: "WITH new (label_key, next_poll_at, last_answer_at, dismissed, retired_at, resume_state, resume_at, state,
+    before: "WITH new (label_key, next_poll_at, last_answer_at, dismissed, retired_at, retired_state, retired_next_poll_at, state,
         by_config, by_hand, by_discovery, source, metadata, file_key, version) AS (",
     columns: 15,
     after: ") UPDATE labels SET next_poll_at = new.next_poll_at, last_answer_at = new.last_answer_at,
-        dismissed = new.dismissed, retired_at = new.retired_at, resume_state = new.resume_state,
-        resume_at = new.resume_at, state = new.state, by_config = new.by_config, by_hand = new.by_hand,
+        dismissed = new.dismissed, retired_at = new.retired_at, retired_state = new.retired_state,
+        retired_next_poll_at = new.retired_next_poll_at, state = new.state, by_config = new.by_config, by_hand = new.by_hand,
         by_discovery = new.by_discovery, source = new.source, metadata = new.metadata, file_key = new.file_key,
         version = new.version
      FROM new WHERE labels.label_key = new.label_key",
@@ -184,7 +184,7 @@ pub(super) const RESTART: Bulk = Bulk {
 macro_rules! columns {
     () => {
         "l.label_key, by_config, by_hand, by_discovery, dismissed, source, metadata, file_key, version, state,
-         next_poll_at, finished_at, last_answer_at, retired_at, resume_state, resume_at"
+         next_poll_at, finished_at, last_answer_at, retired_at, retired_state, retired_next_poll_at"
     };
 }
 
@@ -235,9 +235,9 @@ fn stored_registration(row: &SqliteRow) -> Result<StoredRegistration, sqlx::Erro
     let instant = |column| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(at));
     let unknown = |column: &str| sqlx::Error::Decode(format!("{column} of a label").into());
     let state = |text| LabelState::parse(text).ok_or_else(|| unknown("state"));
-    let retired = match (instant("retired_at")?, row.try_get::<Option<&str>, _>("resume_state")?) {
+    let retired = match (instant("retired_at")?, row.try_get::<Option<&str>, _>("retired_state")?) {
         (Some(at), Some(was)) => {
-            Some(Retired { at, state: state(was)?, next_poll_at: instant("resume_at")? })
+            Some(Retired { at, state: state(was)?, next_poll_at: instant("retired_next_poll_at")? })
         }
         _ => None,
     };

@@ -181,7 +181,7 @@ impl Store {
             months.into_iter().map(|row| (at(row.month), row.requests.unsigned_abs())).collect();
         let this_month = months.iter().find(|(start, _)| *start == month);
         let quota = sqlx::query!(
-            "SELECT adaptive_limit, limited_since, throttled_at, lateness, stretch, nanohertz, due, first_polls,
+            "SELECT adaptive_limit, limited_since, throttled_at, lateness, stretch, demand_nanohertz, due, first_polls,
                  last_success_at
              FROM quotas WHERE account = ?",
             account
@@ -214,7 +214,7 @@ impl Store {
             };
             used.lateness = ratio(quota.lateness);
             used.stretch = ratio(quota.stretch);
-            used.demand = quota.nanohertz as f64 / 1e9;
+            used.demand = quota.demand_nanohertz as f64 / 1e9;
             used.due = quota.due.unsigned_abs();
             used.first_polls = quota.first_polls.unsigned_abs();
             used.last_success_at = quota.last_success_at.map(at);
@@ -275,18 +275,18 @@ pub(super) async fn count(
     let name = account.as_str();
     let thousandths = |ratio: f64| (ratio.clamp(0.0, UNLIMITED) * 1000.0) as i64;
     let (lateness, stretch) = (thousandths(usage.lateness), thousandths(usage.stretch).max(1000));
-    let nanohertz = (usage.demand.rate.clamp(0.0, 1e9) * 1e9) as i64;
+    let demand_nanohertz = (usage.demand.rate.clamp(0.0, 1e9) * 1e9) as i64;
     let count = |labels: usize| i64::try_from(labels).unwrap_or(i64::MAX);
     let (due, first_polls) = (count(usage.demand.due), count(usage.demand.first_polls));
     let last_success_at = usage.last_success_at.map(ms);
     sqlx::query!(
-        "UPDATE quotas SET reserved = max(0, reserved - ?), lateness = ?, stretch = ?, nanohertz = ?, due = ?,
+        "UPDATE quotas SET reserved = max(0, reserved - ?), lateness = ?, stretch = ?, demand_nanohertz = ?, due = ?,
             first_polls = ?, last_success_at = coalesce(?, last_success_at)
          WHERE account = ?",
         sent,
         lateness,
         stretch,
-        nanohertz,
+        demand_nanohertz,
         due,
         first_polls,
         last_success_at,

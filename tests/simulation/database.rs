@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use trackpost::domain::clock::{ClockRecord, seconds_of};
-use trackpost::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
+use trackpost::domain::delivery::health::{AttemptFacts, Health, HealthChange};
 use trackpost::domain::delivery::outbox::{
     AttemptKind, LoadedDeliveries, MessageContent, NotLoaded, PendingDelivery,
 };
@@ -280,7 +280,7 @@ impl Database {
         }
         let delivery = &self.deliveries[&recording.key];
         let was_pending = delivery.state == State::Pending;
-        let finished = FinishedAttempt {
+        let finished = AttemptFacts {
             delivery: recording.key,
             progress: delivery.pending.schedule.progress,
             attempt: &recording.attempt,

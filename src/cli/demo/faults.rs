@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn only_parcels_in_transit_get_faults() {
         let label =
-            |id: &str, state| LabelProgress { label_id: id.to_owned(), state, goes_on: true, failures: 0 };
+            |id: &str, state| LabelProgress { label_id: id.to_owned(), state, is_polled: true, failures: 0 };
         let progress = [
             label("se-1", LabelState::Finished),
             label("se-2", LabelState::Active),

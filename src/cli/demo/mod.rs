@@ -137,7 +137,7 @@ fn remaining(handles: &DemoHandles, progress: &[LabelProgress], pending: u64) ->
     }
     let on_the_way: Vec<&str> = progress
         .iter()
-        .filter(|label| label.goes_on || label.state != LabelState::Finished)
+        .filter(|label| label.is_polled || label.state != LabelState::Finished)
         .map(|label| label.label_id.as_str())
         .collect();
     if let [first, ..] = on_the_way[..] {

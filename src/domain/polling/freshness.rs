@@ -105,7 +105,7 @@ pub fn delays_of_events(
     let own = Bucket::of(now.duration_since(answered_at));
     let new = added.iter().filter(|event| !event.late_now && !event.returned);
     let measurements = new.flat_map(|event| {
-        let scan = event.index.and_then(|place| answer.get(place));
+        let scan = event.index.and_then(|index| answer.get(index));
         let delivered = scan.is_some_and(TrackingEvent::is_delivery);
         let ago = scan.and_then(TrackingEvent::instant).map(|at| now.duration_since(at));
         let (kind, bucket) = match ago.filter(|ago| !ago.is_negative() && *ago <= LONGEST_AGO) {
@@ -231,9 +231,9 @@ mod tests {
 
     fn counted(label: &LabelRecord, events: &[MessageEvent]) -> Vec<(FreshnessKind, bool, usize)> {
         let answer: Vec<_> = events.iter().map(|event| TrackingEvent::parse(&event.raw).unwrap()).collect();
-        let placed =
-            |(place, event): (usize, &MessageEvent)| MessageEvent { index: Some(place), ..event.clone() };
-        let events: Vec<_> = events.iter().enumerate().map(placed).collect();
+        let indexed =
+            |(index, event): (usize, &MessageEvent)| MessageEvent { index: Some(index), ..event.clone() };
+        let events: Vec<_> = events.iter().enumerate().map(indexed).collect();
         let measurements = delays_of_events(label, &events, &answer, at(NOW)).into_iter();
         measurements
             .map(|measurement| (measurement.kind, measurement.delivered, measurement.bucket.index()))

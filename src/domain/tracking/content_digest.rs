@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::TrackingEvent;
-use crate::domain::digest::Digest;
+use crate::domain::digest::{Digest, update_part};
 use crate::domain::tracking::matching::read_value;
 
 /// Returns the digest of an answer's `fields` (all but `events`) and `events`.
@@ -32,10 +32,8 @@ pub(super) fn digest(fields: &[(Cow<'_, str>, &RawValue)], events: &[TrackingEve
     facts.dedup_by(|one, other| one.0 == other.0 && values[one.1..one.2] == values[other.1..other.2]);
     let mut hash = Sha256::new();
     for (name, start, end) in facts {
-        for part in [name, &values[start..end]] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
+        update_part(&mut hash, name);
+        update_part(&mut hash, &values[start..end]);
     }
     let mut fingerprints: Vec<_> = events.iter().map(|event| event.fingerprint).collect();
     fingerprints.sort_unstable();

@@ -21,7 +21,7 @@ use super::bulk::{Bulk, insert};
 use super::health::{self, SubscriberHealths};
 use super::reschedule::progress;
 use super::{Store, StoreError, at, from_json, json, ms, to_u32};
-use crate::domain::delivery::health::{FinishedAttempt, Health, HealthChange};
+use crate::domain::delivery::health::{AttemptFacts, Health, HealthChange};
 use crate::domain::delivery::outcome::{
     self, AfterAttempt, AttemptDecision, DeliverySchedule, RetryProgress,
 };
@@ -112,7 +112,7 @@ pub(super) async fn record_attempts(
                 health.set_url(&attempt.subscriber.url_digest(), attempt.ended_at);
             }
             let episode_at = health.episode_at;
-            let (decision, change) = health.record(&finished_attempt(attempt, progress), attempt.ended_at);
+            let (decision, change) = health.record(&attempt_facts(attempt, progress), attempt.ended_at);
             if let Some(change) = change {
                 let episode_at = episode_at.or(health.episode_at).unwrap_or(attempt.ended_at);
                 changes.push((index, change, health.clone(), episode_at));
@@ -168,8 +168,8 @@ pub(super) async fn record_attempts(
     Ok(results.collect())
 }
 
-fn finished_attempt(ended: &EndedAttempt, progress: RetryProgress) -> FinishedAttempt<'_> {
-    FinishedAttempt {
+fn attempt_facts(ended: &EndedAttempt, progress: RetryProgress) -> AttemptFacts<'_> {
+    AttemptFacts {
         delivery: ended.key,
         progress,
         attempt: &ended.attempt,

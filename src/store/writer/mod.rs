@@ -188,7 +188,7 @@ impl Writing {
                         self.written.add(1);
                     }
                     // Not counted as written: it must not delay the checkpoint of an idle daemon.
-                    Job::Ping(reply) => {
+                    Job::EmptyTransaction(reply) => {
                         let done =
                             in_own_transaction(&mut self.connection, |_| Box::pin(async { Ok(()) })).await;
                         self.jobs.first_failure.note(&done);

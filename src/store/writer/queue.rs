@@ -29,7 +29,7 @@ pub(super) enum Job {
     Attempt(Box<EndedAttempt>, Reply<AttemptResult>),
     OwnTransaction(OwnTransaction),
     /// An empty transaction.
-    Ping(Reply<()>),
+    EmptyTransaction(Reply<()>),
     End,
 }
 
@@ -86,8 +86,8 @@ impl WriteQueue {
     }
 
     /// Fails if the writer cannot begin and commit a transaction.
-    pub(in crate::store) async fn ping(&self) -> Result<(), StoreError> {
-        self.submit(Job::Ping).await?
+    pub(in crate::store) async fn check_alive(&self) -> Result<(), StoreError> {
+        self.submit(Job::EmptyTransaction).await?
     }
 
     /// Runs `work` in its own transaction.

@@ -93,7 +93,7 @@ pub enum Allowed {
 
 /// A finished attempt with the facts that decide about it.
 #[derive(Clone, Copy, Debug)]
-pub struct FinishedAttempt<'a> {
+pub struct AttemptFacts<'a> {
     pub delivery: i64,
     /// Progress of the delivery before this attempt.
     pub progress: RetryProgress,
@@ -158,10 +158,10 @@ impl Health {
     /// any.
     pub fn record(
         &mut self,
-        ended: &FinishedAttempt<'_>,
+        ended: &AttemptFacts<'_>,
         now: Timestamp,
     ) -> (AttemptDecision, Option<HealthChange>) {
-        let FinishedAttempt { progress, attempt, .. } = *ended;
+        let AttemptFacts { progress, attempt, .. } = *ended;
         self.pull_in_success(now);
         let was_ok = self.state == HealthState::Ok;
         let last_success_at = self.last_success_at;
@@ -266,7 +266,7 @@ impl Health {
         }
     }
 
-    fn fail(&mut self, ended: &FinishedAttempt<'_>, now: Timestamp) -> Option<HealthChange> {
+    fn fail(&mut self, ended: &AttemptFacts<'_>, now: Timestamp) -> Option<HealthChange> {
         let outcome = &ended.attempt.outcome;
         self.last_failure_at = self.last_failure_at.max(Some(now));
         self.last_failure = Some(outcome.shown());

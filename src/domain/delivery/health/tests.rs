@@ -24,8 +24,8 @@ fn attempt(outcome: Outcome, retry_after: Option<u64>) -> Attempt {
     }
 }
 
-fn ended(attempt: &Attempt, delivery: i64, progress: RetryProgress, probe: bool) -> FinishedAttempt<'_> {
-    FinishedAttempt { delivery, progress, attempt, probe, schedule: &SCHEDULE, max_in_flight: 8, jitter: 0.0 }
+fn ended(attempt: &Attempt, delivery: i64, progress: RetryProgress, probe: bool) -> AttemptFacts<'_> {
+    AttemptFacts { delivery, progress, attempt, probe, schedule: &SCHEDULE, max_in_flight: 8, jitter: 0.0 }
 }
 
 /// Change of health after an attempt of `delivery` at `seconds`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Action, Behaviour, History, SCHEDULE};
-use crate::domain::delivery::health::{FinishedAttempt, Health, HealthChange, HealthState};
+use crate::domain::delivery::health::{AttemptFacts, Health, HealthChange, HealthState};
 use crate::domain::delivery::outbox::{
     AttemptKind, LoadedDeliveries, MemoryLimit, MessageContent, NotLoaded, Outbox, PendingDelivery,
 };
@@ -256,7 +256,7 @@ impl Simulation {
             answer: None,
             retry_after: ended.retry_after.map(|seconds| Duration::from_secs(seconds.unsigned_abs())),
         };
-        let finished = FinishedAttempt {
+        let finished = AttemptFacts {
             delivery: message as i64,
             progress: self.outbox[message].schedule.progress,
             attempt: &attempt,

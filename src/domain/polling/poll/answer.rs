@@ -46,7 +46,7 @@ pub(super) fn plan_answer(
 
     let mut new_scan = None;
     if !changed.added.is_empty() {
-        let is_new = |place| changed.added.iter().any(|event| event.index == Some(place));
+        let is_new = |index| changed.added.iter().any(|event| event.index == Some(index));
         let scan = newest_scan(&tracking.events, is_new, after.utc_offset(), now);
         // For this poll the instant is moved by the gaps, as all instants of the label are. It is stored unmoved.
         let moved = scan.map(|at| context.gaps.moved(at, now)).max(after.newest_scan_at);

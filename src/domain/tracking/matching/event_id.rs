@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::canonical::Fingerprint;
+use crate::domain::digest::update_part;
 use crate::domain::label::LabelKey;
 
 /// Event id, written as `evt_` and 26 characters of `0-9a-v` (base32hex of 16 bytes). Texts sort like ids.
@@ -28,10 +29,8 @@ impl EventId {
     fn derive(label: &LabelKey, first: Fingerprint, ordinal: u32) -> Self {
         let mut hash = Sha256::new();
         hash.update(b"trackpost event 1");
-        for part in [label.account.as_str(), label.id.as_str()] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
+        update_part(&mut hash, label.account.as_str());
+        update_part(&mut hash, label.id.as_str());
         hash.update(first.as_bytes());
         hash.update(ordinal.to_be_bytes());
         let mut id = [0; 16];
