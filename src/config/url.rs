@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use http::Uri;
+use rustls::pki_types::ServerName;
 use url::{Host, Url};
 
 use crate::domain::delivery::address::{AddressPolicy, AddressRule};
@@ -33,9 +34,14 @@ impl HttpUrl {
         // disagree about the host, a rule about addresses could be bypassed.
         let uri: Uri = text.parse().map_err(|_| "is not a valid URL")?;
         let host = url.host().ok_or("has no host")?.to_owned();
-        if !matches!(host, Host::Ipv6(_))
-            && !uri.host().unwrap_or_default().eq_ignore_ascii_case(&host.to_string())
-        {
+        let is_plain = match &host {
+            // Another name cannot be in a certificate, so no client can be built for it.
+            Host::Domain(name) => ServerName::try_from(name.as_str()).is_ok(),
+            Host::Ipv4(_) | Host::Ipv6(_) => true,
+        };
+        let is_the_same = matches!(host, Host::Ipv6(_))
+            || uri.host().unwrap_or_default().eq_ignore_ascii_case(&host.to_string());
+        if !is_plain || !is_the_same {
             return Err("has a host that is neither a plain name nor an address like 192.0.2.1");
         }
         if url.port() == Some(0) {
@@ -131,6 +137,7 @@ mod tests {
             "http://[::zz]/",
             "https:\\\\example.com",
             "https://exa\tmple.com/",
+            "https://example.c!m/hooks",
         ] {
             assert!(HttpUrl::parse(text).is_err(), "{text}");
         }
