@@ -1,5 +1,7 @@
 //! Errors of the store, in plain words and with a hint.
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ pub enum StoreError {
     Damaged { path: PathBuf, what: String },
     #[error("the database{} failed: {}", path_suffix(path.as_deref()), meaning_of(error))]
     Failed { error: Arc<sqlx::Error>, path: Option<Arc<Path>> },
+    #[error("the database cannot be opened: this process has no file descriptor left")]
+    NoDescriptors,
     #[error("the database was closed, because trackpost stops or an earlier error ended it; see the log")]
     WriterGone,
     /// A task panicked; whether it wrote its result is unknown.
@@ -32,6 +36,9 @@ impl StoreError {
 
     /// The database at `path` could not be opened because of an error of SQLite.
     pub(super) fn open_failed(path: &Path, error: &sqlx::Error) -> Self {
+        if lacks_descriptors(error) {
+            return Self::NoDescriptors;
+        }
         Self::open(path, meaning_of(error), meaning_and_hint(error).map(|(_, hint)| hint))
     }
 
@@ -53,6 +60,9 @@ impl StoreError {
                  next start creates an empty database. Stop trackpost before you move or restore its database",
             ),
             Self::Damaged { .. } => Some(RESTORE),
+            Self::NoDescriptors => Some(
+                "raise the limit of open files (LimitNOFILE= in the unit, ulimit -n in a shell) and start trackpost again",
+            ),
             Self::Failed { error, .. } => meaning_and_hint(error).map(|(_, hint)| hint),
             Self::WriterGone | Self::Panicked(_) => None,
         }
@@ -61,7 +71,9 @@ impl StoreError {
     /// Whether the database itself failed: its disk, its file or its content. Later errors on that connection have no
     /// meaning of their own.
     pub(super) fn is_database_failure(&self) -> bool {
-        let Self::Failed { error, .. } = self else { return matches!(self, Self::Lost { .. }) };
+        let Self::Failed { error, .. } = self else {
+            return matches!(self, Self::Lost { .. } | Self::NoDescriptors);
+        };
         let failures = [READ_ONLY, IO, DAMAGED, FULL, CANNOT_OPEN, NO_DATABASE];
         primary_code(error).is_some_and(|code| failures.contains(&code))
     }
@@ -76,8 +88,17 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        if lacks_descriptors(&error) {
+            return Self::NoDescriptors;
+        }
         Self::Failed { error: Arc::new(error), path: None }
     }
+}
+
+/// Whether SQLite could not open a file because this process or machine has no descriptor left.
+fn lacks_descriptors(error: &sqlx::Error) -> bool {
+    let used_up = |error: io::Error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    primary_code(error) == Some(CANNOT_OPEN) && File::open("/dev/null").is_err_and(used_up)
 }
 
 fn pid_suffix(pid: Option<u32>) -> String {

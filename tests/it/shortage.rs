@@ -10,6 +10,14 @@ use crate::harness::{connect, free_address};
 use crate::status::{get, kinds};
 
 #[tokio::test]
+async fn a_start_with_too_few_descriptors_names_them() {
+    let site = Site::new(SandboxOptions::default()).await;
+    site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
+    let daemon = site.start_after("ulimit -n 24");
+    daemon.logged("no file descriptor left", 1).await;
+}
+
+#[tokio::test]
 async fn without_descriptors_no_failure_is_counted_and_everything_arrives() {
     let site = Site::new(SandboxOptions::default()).await;
     let labels: Vec<String> = (0..40).map(|n| format!("\"se-{n}\"")).collect();
