@@ -4,6 +4,7 @@
 
 pub mod delivery;
 pub mod detail;
+pub mod event;
 pub mod next;
 pub mod poll;
 mod reason;

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Sources;
+use super::HttpState;
 use super::cached::Cached;
 use crate::clock;
 use crate::domain::degraded::SubscriberStatus;
@@ -28,9 +28,8 @@ use crate::store::views::subscribers::SubscriberView;
 type Number = Gauge<f64, AtomicU64>;
 type CachedText = Result<String, String>;
 
-pub(super) async fn metrics(State((sources, cached)): State<(Sources, Arc<Cached<CachedText>>)>) -> Response {
-    let text =
-        cached.get(async || text(&sources, clock::now()).await.map_err(|error| error.to_string())).await;
+pub(super) async fn metrics(State((state, cached)): State<(HttpState, Arc<Cached<CachedText>>)>) -> Response {
+    let text = cached.get(async || text(&state, clock::now()).await.map_err(|error| error.to_string())).await;
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
@@ -53,21 +52,19 @@ fn gauges<const N: usize>(
 }
 
 /// All metrics, as of `now`.
-async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
+async fn text(state: &HttpState, now: Timestamp) -> Result<String, StoreError> {
     let mut registry = Registry::with_prefix("trackpost");
     register_counters(&mut registry, now);
-    let configured = Arc::clone(&sources.configured.borrow());
-    let accounts = sources.store.account_views(&configured.accounts, now).await?;
-    let subscribers = sources.store.subscriber_views(&configured.subscribers).await?;
+    let configured = Arc::clone(&state.configured.borrow());
+    let accounts = state.store.account_views(&configured.accounts, now).await?;
+    let subscribers = state.store.subscriber_views(&configured.subscribers).await?;
     of_accounts(&mut registry, &accounts);
     of_subscribers(&mut registry, &subscribers, now);
-    of_store(&mut registry, sources).await?;
+    of_store(&mut registry, state).await?;
     let attention = gauges(&mut registry, "attention", "Problems that need attention, by kind", None);
-    let degraded = attention::degraded_of(&sources.store, &accounts, &subscribers, now).await?;
-    for degraded in sources.with_notices(degraded) {
-        let what = serde_json::to_value(degraded.what).ok();
-        let what = what.as_ref().and_then(|what| what.as_str()).unwrap_or_default();
-        attention.get_or_create(&[("what", what.to_owned())]).inc();
+    let degraded = attention::degraded_of(&state.store, &accounts, &subscribers, now).await?;
+    for degraded in state.with_notices(degraded) {
+        attention.get_or_create(&[("what", degraded.what.as_str().to_owned())]).inc();
     }
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry).expect("a text takes everything");
@@ -159,9 +156,9 @@ fn of_subscribers(registry: &mut Registry, views: &[SubscriberView], now: Timest
     }
 }
 
-async fn of_store(registry: &mut Registry, sources: &Sources) -> Result<(), StoreError> {
+async fn of_store(registry: &mut Registry, state: &HttpState) -> Result<(), StoreError> {
     let labels = gauges(registry, "labels", "Labels by account and state", None);
-    for count in sources.store.label_counts().await? {
+    for count in state.store.label_counts().await? {
         labels.get_or_create(&[("account", count.account), ("state", count.state)]).set(count.labels as f64);
     }
     let mut number = |name: &str, help: &str, unit: Option<Unit>, value: f64| {
@@ -172,9 +169,9 @@ async fn of_store(registry: &mut Registry, sources: &Sources) -> Result<(), Stor
             None => registry.register(name, help, gauge),
         }
     };
-    let left_out = sources.store.label_files_left_out().await?.len();
+    let left_out = state.store.label_files_left_out().await?.len();
     number("label_files_left_out", "Label files that cannot be read", None, left_out as f64);
-    let (database, wal) = (sources.store.database_bytes(), sources.store.wal_bytes());
+    let (database, wal) = (state.store.database_bytes(), state.store.wal_bytes());
     number("database_size", "Size of the database file", Some(Unit::Bytes), database as f64);
     number("database_wal_size", "Size of the write-ahead log", Some(Unit::Bytes), wal as f64);
     Ok(())

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::super::Sources;
+use super::super::HttpState;
 use super::layout::{
     badge, encoded, fields, label_link, message_link, metadata, number, page, subscriber_link, table, time,
     time_from,
@@ -22,7 +22,8 @@ use super::message::attempt;
 use super::{not_found, unreadable};
 use crate::clock;
 use crate::domain::polling::poll::PollSummary;
-use crate::domain::tracking::TrackingEvent;
+use crate::domain::tracking::matching::instant_of;
+use crate::explanation::event::{self, EventText};
 use crate::explanation::next::{self, Subscribers};
 use crate::explanation::poll::{Recorded, reasons};
 use crate::store::StoreError;
@@ -43,15 +44,15 @@ pub(in crate::http) struct PageQuery {
 }
 
 pub(in crate::http) async fn label(
-    State(sources): State<Sources>,
+    State(state): State<HttpState>,
     Path(id): Path<String>,
     Query(query): Query<PageQuery>,
 ) -> Response {
-    read(&sources, &id, query.account.as_deref()).await.unwrap_or_else(|error| unreadable(&error))
+    read(&state, &id, query.account.as_deref()).await.unwrap_or_else(|error| unreadable(&error))
 }
 
-async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Response, StoreError> {
-    let (store, now) = (&sources.store, clock::now());
+async fn read(state: &HttpState, id: &str, account: Option<&str>) -> Result<Response, StoreError> {
+    let (store, now) = (&state.store, clock::now());
     let named = store.labels_named(id).await?;
     let fitting: Vec<_> =
         named.iter().filter(|label| account.is_none_or(|account| label.account == account)).collect();
@@ -70,7 +71,7 @@ async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Resp
             ));
         }
     };
-    let configured = Arc::clone(&sources.configured.borrow());
+    let configured = Arc::clone(&state.configured.borrow());
     let limits = |account: &str| {
         configured.accounts.iter().find(|(name, _)| name.as_str() == account).map(|(_, limits)| *limits)
     };
@@ -187,43 +188,26 @@ fn timeline(events: &[EventView], now: Timestamp) -> Markup {
     }
 }
 
-/// A text of an event; `None` if it is empty.
-fn text(event: &Value, name: &str) -> Option<String> {
-    match event.get(name)? {
-        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-        Value::Null => None,
-        other => Some(other.to_string()),
-    }
-}
-
 fn one(view: &EventView, now: Timestamp) -> Markup {
-    let event: Value = serde_json::from_str(view.event.get()).unwrap_or_default();
-    let occurred = TrackingEvent::parse(view.event.get()).ok().and_then(|event| event.instant());
-    let written = text(&event, "carrier_occurred_at").or_else(|| text(&event, "occurred_at"));
-    let place: Vec<_> = ["company_name", "city_locality", "state_province", "postal_code", "country_code"]
-        .iter()
-        .filter_map(|name| text(&event, name).map(|text| cut(&text)))
-        .collect();
-    let what = ["description", "event_description", "status_detail_description", "status_description"]
-        .iter()
-        .find_map(|name| text(&event, name));
+    let event = event::parse(view.event.get());
+    let text = EventText::of(&event);
     html! {
         li.gone[view.retracted_at.is_some()] {
             div {
-                b.what { (what.as_deref().map_or_else(|| "an event without a description".to_owned(), cut)) } " "
-                @if let Some(code) = text(&event, "status_code") { span.badge.calm { (code) } " " }
+                b.what { (text.description.as_deref().map_or_else(|| "an event without a description".to_owned(), cut)) } " "
+                @if let Some(code) = event::text(&event, "status_code") { span.badge.calm { (code) } " " }
                 @if view.revision > 1 { span.badge.warn { "revision " (view.revision) } " " }
                 @if view.late { span.badge.off { "late" } " " }
                 @if view.retracted_at.is_some() { span.badge.bad { "retracted" } }
             }
             div {
-                @match (occurred, &written) {
+                @match (instant_of(view.event.get()), &text.time) {
                     (Some(at), _) => (time_from(at, now)),
-                    (None, Some(written)) => { (written) " " small { "(as written by the carrier)" } },
+                    (None, Some(written)) => { (cut(written)) " " small { "(as written by the carrier)" } },
                     (None, None) => span.muted { "no time" },
                 }
-                @if !place.is_empty() { " · " (place.join(", ")) }
-                @if let Some(signer) = text(&event, "signer") { " · signed by " (signer) }
+                @if let Some(place) = &text.place { " · " (cut(place)) }
+                @if let Some(signer) = &text.signer { " · signed by " (cut(signer)) }
             }
             div { small { "first seen " (time(view.first_seen_at)) " · " (view.event_id) } }
             @for change in &view.changes { (changed(change, &event)) }
@@ -234,8 +218,7 @@ fn one(view: &EventView, now: Timestamp) -> Markup {
 /// The changes of an event; a revision shows the previous values.
 fn changed(change: &ChangeView, event: &Value) -> Markup {
     let fields: Vec<String> = serde_json::from_str(change.fields.get()).unwrap_or_default();
-    let before: Value =
-        change.before.as_ref().and_then(|before| serde_json::from_str(before.get()).ok()).unwrap_or_default();
+    let before = change.before.as_ref().map(|before| event::parse(before.get())).unwrap_or_default();
     html! {
         div {
             (badge(&change.kind)) " " small { (time(change.at)) }
@@ -252,7 +235,7 @@ fn changed(change: &ChangeView, event: &Value) -> Markup {
 }
 
 fn value(event: &Value, field: &str) -> String {
-    text(event, field).map_or_else(|| "nothing".to_owned(), |text| cut(&text))
+    event::text(event, field).map_or_else(|| "nothing".to_owned(), |text| cut(&text))
 }
 
 /// Returns a text with at most [`MAX_VALUE_CHARS`] characters.

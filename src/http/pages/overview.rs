@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 use tokio::sync::Mutex;
 
-use super::super::{MAX_HEARTBEAT_GAP, Sources};
+use super::super::{HttpState, MAX_HEARTBEAT_GAP};
 use super::figures;
-use super::layout::{badge, live, number, subscriber_link, table, time, time_or};
+use super::layout::{badge, live_page, number, subscriber_link, table, time, time_or};
 use super::{search, unreadable};
 use crate::clock;
 use crate::config::duration;
@@ -47,17 +47,19 @@ pub(in crate::http) struct PageQuery {
 pub(in crate::http) struct Forecasts(Mutex<Option<(Cadence, LabelForecast)>>);
 
 pub(in crate::http) async fn overview(
-    State((sources, forecasts)): State<(Sources, Arc<Forecasts>)>,
+    State((state, forecasts)): State<(HttpState, Arc<Forecasts>)>,
     Query(query): Query<PageQuery>,
 ) -> Response {
     let now = clock::now();
     let find = query.find.as_deref().map(str::trim).filter(|find| !find.is_empty());
-    let state = query.state.as_deref().filter(|state| !state.is_empty());
-    if find.is_some() || state.is_some() {
-        return search::found(&sources, find, state, now).await.unwrap_or_else(|error| unreadable(&error));
+    let label_state = query.state.as_deref().filter(|label_state| !label_state.is_empty());
+    if find.is_some() || label_state.is_some() {
+        return search::found(&state, find, label_state, now)
+            .await
+            .unwrap_or_else(|error| unreadable(&error));
     }
-    match Shown::read(&sources, &forecasts, now).await {
-        Ok(shown) => live("Overview", "", &shown.markup(now)),
+    match Shown::read(&state, &forecasts, now).await {
+        Ok(shown) => live_page("Overview", &shown.markup(now)),
         Err(error) => unreadable(&error),
     }
 }
@@ -74,8 +76,8 @@ struct Shown {
 }
 
 impl Shown {
-    async fn read(sources: &Sources, forecasts: &Forecasts, now: Timestamp) -> Result<Self, StoreError> {
-        let (store, configured) = (&sources.store, Arc::clone(&sources.configured.borrow()));
+    async fn read(state: &HttpState, forecasts: &Forecasts, now: Timestamp) -> Result<Self, StoreError> {
+        let (store, configured) = (&state.store, Arc::clone(&state.configured.borrow()));
         // In parallel, because each pages' connection reads one after the other.
         let (accounts, subscribers, labels, freshness) = tokio::try_join!(
             store.account_views(&configured.accounts, now),
@@ -92,8 +94,8 @@ impl Shown {
             mebibytes(store.wal_bytes())
         );
         Ok(Self {
-            silent: sources.heartbeats.silent(now, MAX_HEARTBEAT_GAP),
-            attention: sources.with_notices(degraded),
+            silent: state.heartbeats.silent(now, MAX_HEARTBEAT_GAP),
+            attention: state.with_notices(degraded),
             accounts,
             forecast: forecast_of(&configured, &labels, forecasts).await,
             labels,
