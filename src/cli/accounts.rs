@@ -70,7 +70,7 @@ fn row(view: &AccountView) -> [String; 9] {
             }
             None => view.first_polls_waiting.to_string(),
         },
-        table::instant(view.next_probe_at),
-        table::instant(view.last_success_at),
+        table::instant_cell(view.next_probe_at),
+        table::instant_cell(view.last_success_at),
     ]
 }

@@ -108,7 +108,7 @@ fn print(recorded: &Recorded, explanation: &Explanation<'_>, now: Timestamp) {
         .iter()
         .map(|poll| {
             [
-                table::instant(poll.at),
+                table::instant_cell(poll.at),
                 poll.outcome.to_owned(),
                 poll.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
                 poll.changes.to_string(),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::args::History;
 use super::output::{self, or_dash};
-use super::table::{self, instant};
+use super::table::{self, instant_cell};
 use super::{Failure, open_store_to_read, resolve};
 use crate::explanation::event::{self, EventText};
 use crate::store::Store;
@@ -54,10 +54,10 @@ fn event_row(event: &EventView) -> [String; 7] {
     let text = EventText::of(&event::parse(event.event.get()));
     let marks = [
         event.late.then(|| "late".to_owned()),
-        event.retracted_at.map(|at| format!("retracted {}", instant(Some(at)))),
+        event.retracted_at.map(|at| format!("retracted {}", instant_cell(at))),
     ];
     [
-        instant(Some(event.first_seen_at)),
+        instant_cell(event.first_seen_at),
         or_dash(text.time.as_deref()).replace('T', " "),
         or_dash(text.place.as_deref()),
         or_dash(text.description.as_deref()),
@@ -70,7 +70,7 @@ fn event_row(event: &EventView) -> [String; 7] {
 fn change_rows(event: &EventView) -> impl Iterator<Item = [String; 4]> + '_ {
     event.changes.iter().map(|change| {
         let fields: Vec<String> = serde_json::from_str(change.fields.get()).unwrap_or_default();
-        [event.event_id.clone(), instant(Some(change.at)), change.kind.clone(), fields.join(", ")]
+        [event.event_id.clone(), instant_cell(change.at), change.kind.clone(), fields.join(", ")]
     })
 }
 
@@ -94,7 +94,7 @@ fn callback_row(delivery: &DeliveryView) -> [String; 7] {
         delivery.subscriber.clone(),
         delivery.state.clone(),
         delivery.attempts.to_string(),
-        instant(delivery.delivered_at),
+        instant_cell(delivery.delivered_at),
         delivery.delivery_id.clone(),
     ]
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Failure;
 pub use crate::domain::delivery::outcome::outcome_in_words as outcome;
 pub use crate::domain::time::instant;
-pub use crate::explanation::{measured, roughly, shown};
+pub use crate::explanation::{instant_or_dash, instant_text, measured, roughly};
 
 /// Failure to write to stdout.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::args::Listing;
-use super::output::{self, shown};
+use super::output::{self, instant_text};
 use super::{Failure, accounts, open_store_to_read, subscribers};
 use crate::clock;
 use crate::domain::degraded::{DegradationKind, Degraded};
@@ -128,6 +128,6 @@ fn print(status: &StatusReport) {
 fn attention_line(degraded: &Degraded) -> String {
     let kind = kind_in_words(degraded.what);
     let name = degraded.name.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
-    let since = degraded.since.map(|at| format!(" (since {})", shown(Some(at)))).unwrap_or_default();
+    let since = degraded.since.map(|at| format!(" (since {})", instant_text(at))).unwrap_or_default();
     format!("- {kind}{name}: {}{since}", degraded.detail.as_deref().unwrap_or_default())
 }

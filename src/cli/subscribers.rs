@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::args::Subscribers;
-use super::output::{self, or_dash, shown};
+use super::output::{self, instant_text, or_dash};
 use super::{Failure, open_store, open_store_to_read, resolve, table};
 use crate::clock::{self, Stopwatch};
 use crate::config::Config;
@@ -64,15 +64,15 @@ fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
     let state = match view.since.filter(|_| view.state != SubscriberStatus::Configured(HealthState::Ok)) {
         Some(since) => {
             let reason = or_dash(view.reason).replace('_', " ");
-            format!("{} since {} ({reason})", view.state.as_str(), table::instant(Some(since)))
+            format!("{} since {} ({reason})", view.state.as_str(), table::instant_cell(since))
         }
         None => view.state.as_str().to_owned(),
     };
     let held = view.held_until.filter(|until| *until > now);
-    let held = held.map(|until| format!(", Retry-After until {}", table::instant(Some(until))));
+    let held = held.map(|until| format!(", Retry-After until {}", table::instant_cell(until)));
     let failure = match &view.last_failure {
         Some(failure) => {
-            format!("{} {}", table::instant(view.last_failure_at), output::outcome(failure))
+            format!("{} {}", table::instant_cell(view.last_failure_at), output::outcome(failure))
         }
         None => "-".to_owned(),
     };
@@ -80,8 +80,8 @@ fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
         view.name.clone(),
         state + &held.unwrap_or_default(),
         view.pending.to_string(),
-        table::instant(view.oldest_pending_at),
-        table::instant(view.last_success_at),
+        table::instant_cell(view.oldest_pending_at),
+        table::instant_cell(view.last_success_at),
         failure,
     ]
 }
@@ -160,7 +160,7 @@ async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
         (false, HealthState::Failing) => format!("{name}: not paused but failing; a probe is sent now"),
         (false, _) => match held {
             Some(until) => {
-                let until = shown(Some(until));
+                let until = instant_text(until);
                 format!("{name}: not paused; its Retry-After until {until} is cancelled")
             }
             None => format!("{name}: not paused"),

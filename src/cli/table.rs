@@ -23,8 +23,8 @@ pub fn print<const N: usize>(
 }
 
 /// An instant in a cell, with a space to wrap at; or a dash.
-pub fn instant(at: Option<Timestamp>) -> String {
-    output::shown(at).replace('T', " ")
+pub fn instant_cell(at: impl Into<Option<Timestamp>>) -> String {
+    output::instant_or_dash(at.into()).replace('T', " ")
 }
 
 /// A table that is printed page by page. The first page determines the layout.

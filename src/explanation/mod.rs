@@ -56,9 +56,14 @@ pub fn roughly(span: SignedDuration) -> String {
     duration::format(Duration::from_secs(seconds - seconds % unit))
 }
 
-/// Formats an instant for a table, or a dash.
-pub fn shown(at: Option<Timestamp>) -> String {
-    at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"))
+/// Formats an instant for people, to the second.
+pub fn instant_text(at: Timestamp) -> String {
+    format!("{at:.0}")
+}
+
+/// The same, or a dash.
+pub fn instant_or_dash(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "-".to_owned(), instant_text)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::cli::args::DeliveryList;
 use crate::cli::output::{self, or_dash};
-use crate::cli::table::{Table, instant};
+use crate::cli::table::{Table, instant_cell};
 use crate::cli::{Failure, resolve};
 use crate::clock;
 use crate::config::Config;
@@ -176,7 +176,7 @@ impl<'a> Printer<'a> {
             delivery.subscriber.clone(),
             format!("{}{attempts}", delivery.state),
             next::cell(&subscribers.next_attempt(delivery, now), now),
-            instant(Some(delivery.created_at)),
+            instant_cell(delivery.created_at),
             delivery.last_outcome.as_deref().map_or_else(|| "-".to_owned(), output::outcome),
         ]
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Failure;
 use crate::cli::args::{LabelList, OfLabel};
-use crate::cli::output::{self, instant, or_dash, shown};
+use crate::cli::output::{self, instant, instant_or_dash, or_dash};
 use crate::cli::resolve;
 use crate::cli::table::{self, Table};
 use crate::clock;
@@ -95,8 +95,8 @@ fn row(label: &LabelView) -> [String; 8] {
         label.state.clone(),
         or_dash(label.status_code.as_deref()),
         or_dash(label.tracking_number.as_deref()),
-        table::instant(label.last_changed_at),
-        table::instant(label.next_poll_at),
+        table::instant_cell(label.last_changed_at),
+        table::instant_cell(label.next_poll_at),
     ]
 }
 
@@ -122,7 +122,7 @@ pub(super) fn status_in_words(view: &LabelView, detail: &LabelDetail) -> Option<
 
 fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<String>)> {
     let in_a_row = |number: u32, since: Option<Timestamp>| {
-        (number > 0).then(|| format!("{number} in a row since {}", shown(since)))
+        (number > 0).then(|| format!("{number} in a row since {}", instant_or_dash(since)))
     };
     let metadata = view.metadata.get();
     vec![

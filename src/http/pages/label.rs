@@ -195,7 +195,7 @@ fn one(view: &EventView, now: Timestamp) -> Markup {
         li.gone[view.retracted_at.is_some()] {
             div {
                 b.what { (text.description.as_deref().map_or_else(|| "an event without a description".to_owned(), cut)) } " "
-                @if let Some(code) = event::text(&event, "status_code") { span.badge.calm { (code) } " " }
+                @if let Some(code) = event::text(&event, "status_code") { span.badge.calm { (cut(&code)) } " " }
                 @if view.revision > 1 { span.badge.warn { "revision " (view.revision) } " " }
                 @if view.late { span.badge.off { "late" } " " }
                 @if view.retracted_at.is_some() { span.badge.bad { "retracted" } }
