@@ -182,11 +182,6 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Reads the configuration for a command that works on the database; the daemon's secrets need not be readable.
-fn load(path: &Path) -> Result<Loaded, Failure> {
-    Config::load_beside(path, &Environment::capture()).map_err(|faults| config_failure(path, faults))
-}
-
 /// Hint where the configuration file does not exist.
 const NO_CONFIGURATION: &str = "trackpost init writes one; --config FILE names another";
 
@@ -237,9 +232,10 @@ fn readable(path: &Path) -> Result<Loaded, Failure> {
     Ok(loaded)
 }
 
-/// Opens the database of the configuration, with or without a running daemon.
+/// Opens the database of the configuration, with or without a running daemon. The daemon's secrets need not be readable.
 async fn open_store(path: &Path) -> Result<(Loaded, Store), Failure> {
-    open(load(path)?).await
+    let loaded = Config::load_beside(path, &Environment::capture());
+    open(loaded.map_err(|faults| config_failure(path, faults))?).await
 }
 
 async fn open(loaded: Loaded) -> Result<(Loaded, Store), Failure> {
