@@ -14,11 +14,11 @@ use crate::store::views::accounts::AccountView;
 use crate::store::views::attention::Configured;
 use crate::store::{Store, StoreError};
 
-pub async fn run(path: &Path, what: Accounts) -> Result<ExitCode, Failure> {
-    let Accounts::List(listing) = what;
+pub async fn run(path: &Path, args: Accounts) -> Result<ExitCode, Failure> {
+    let Accounts::List(format) = args;
     let (loaded, store) = open_store_to_read(path).await?;
     let views = views(&store, &loaded.config).await?;
-    if listing.json {
+    if format.json {
         output::json_lines(&views)?;
     } else if views.is_empty() {
         output::line("the configuration has no accounts");

@@ -15,9 +15,9 @@ use crate::store::backup::Backup;
 /// Interval at which the size of the copy is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-pub async fn run(config: &Path, what: &args::Backup) -> Result<ExitCode, Failure> {
+pub async fn run(config: &Path, args: &args::Backup) -> Result<ExitCode, Failure> {
     let database = existing_database(&readable(config)?.config.store.path)?;
-    let backup = Backup::begin(&database, &what.file).await?;
+    let backup = Backup::begin(&database, &args.file).await?;
     let partial = backup.partial().to_owned();
     let mut progress = Progress::new("backup", Unit::Bytes, Some(backup.expected_bytes()));
     let mut writing = pin!(backup.write());
@@ -30,6 +30,6 @@ pub async fn run(config: &Path, what: &args::Backup) -> Result<ExitCode, Failure
         }
     };
     drop(progress);
-    output::line(format!("{}: {}, checked", what.file.display(), HumanBytes(bytes)));
+    output::line(format!("{}: {}, checked", args.file.display(), HumanBytes(bytes)));
     Ok(ExitCode::SUCCESS)
 }

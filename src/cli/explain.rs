@@ -43,10 +43,10 @@ struct RecentPoll<'a> {
     changes: usize,
 }
 
-pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, args: &OfLabel) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
     let (label, key) =
-        resolve::label_or_tracking(&store, &loaded.config, &what.id, what.account.as_deref()).await?;
+        resolve::label_or_tracking(&store, &loaded.config, &args.id, args.account.as_deref()).await?;
     let now = clock::now();
     let limits =
         |account: &str| loaded.config.accounts.get(&AccountName::new(account)).map(AccountLimits::from);
@@ -67,7 +67,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         reasons: reasons(&recorded, now),
         recent: detail.recent_polls.iter().map(RecentPoll::of).collect(),
     };
-    if what.listing.json {
+    if args.format.json {
         output::json_lines(&[explanation])?;
     } else {
         print(&recorded, &explanation, now);

@@ -12,17 +12,17 @@ use crate::store::Store;
 use crate::store::views::deliveries::DeliveryView;
 use crate::store::views::events::EventView;
 
-pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, args: &History) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
-    let Some(id) = &what.id else { return journeys(&store).await };
+    let Some(id) = &args.id else { return journeys(&store).await };
     let (label, key) =
-        resolve::label_or_tracking(&store, &loaded.config, id, what.account.as_deref()).await?;
-    if what.journeys {
+        resolve::label_or_tracking(&store, &loaded.config, id, args.account.as_deref()).await?;
+    if args.journeys {
         output::json_lines(store.journey(label.row).await?.as_slice())?;
         return Ok(ExitCode::SUCCESS);
     }
     let events = store.label_events(label.row, u32::MAX).await?;
-    if what.listing.json {
+    if args.format.json {
         output::json_lines(&events)?;
         return Ok(ExitCode::SUCCESS);
     }

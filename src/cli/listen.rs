@@ -19,25 +19,25 @@ use crate::domain::messages::signature::SigningSecret;
 use crate::domain::messages::signature::inspect::Inspection;
 use crate::sandbox::{Answer, ReceivedCallback, Receiver, ReceiverOptions, Verified};
 
-pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
-    let secrets = secrets(&what.secret)?;
+pub async fn run(args: &args::Listen) -> Result<ExitCode, Failure> {
+    let secrets = secrets(&args.secret)?;
     let checked = !secrets.is_empty();
-    let checks = OtherSignatures::read(&what.other_signatures)?;
+    let checks = OtherSignatures::read(&args.other_signatures)?;
     let stopped = stop_signal()?;
     let (watch, mut callbacks) = mpsc::unbounded_channel();
     let options = ReceiverOptions {
         secrets,
-        answer: Answer::status(what.status),
+        answer: Answer::status(args.status),
         keep: 1,
         watch: Some(watch),
         ..ReceiverOptions::default()
     };
     let receiver =
-        Receiver::bind(what.listen, options).await.map_err(|error| no_bind(what.listen, &error))?;
-    announce(&receiver, checked, what);
+        Receiver::bind(args.listen, options).await.map_err(|error| no_bind(args.listen, &error))?;
+    announce(&receiver, checked, args);
     let print = async {
         while let Some(callback) = callbacks.recv().await {
-            output::print(&report(&callback, &checks, what.json)?);
+            output::print(&report(&callback, &checks, args.json)?);
         }
         Ok::<(), serde_json::Error>(())
     };
@@ -59,15 +59,15 @@ fn secrets(texts: &[String]) -> Result<Vec<SigningSecret>, Failure> {
 }
 
 /// Prints the first line: the address and the URL to configure.
-fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) {
+fn announce(receiver: &Receiver, checked: bool, args: &args::Listen) {
     let (addr, url) = (receiver.addr(), receiver.url());
-    if what.json {
+    if args.json {
         output::line(serde_json::json!({ "listening": addr.to_string(), "url": url }));
     } else {
         let note = if checked { "" } else { "; no --secret, so signatures are not verified" };
         output::line(format!(
             "listening on {addr}: set url = \"{url}\" for a subscriber; every callback is answered {}{note}",
-            what.status
+            args.status
         ));
     }
 }

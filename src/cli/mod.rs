@@ -56,20 +56,20 @@ const USAGE: u8 = 2;
 /// Reason of a failure, with a hint where there is one.
 #[derive(Debug)]
 pub struct Failure {
-    what: Box<dyn Error + Send + Sync>,
+    error: Box<dyn Error + Send + Sync>,
     hint: Option<String>,
     is_usage: bool,
 }
 
 impl Failure {
     /// Creates a failure from a text.
-    pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into().into(), hint: None, is_usage: false }
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { error: text.into().into(), hint: None, is_usage: false }
     }
 
     /// Creates a failure of usage: exit status 2.
-    pub fn usage(what: impl Into<String>) -> Self {
-        Self { is_usage: true, ..Self::new(what) }
+    pub fn usage(text: impl Into<String>) -> Self {
+        Self { is_usage: true, ..Self::new(text) }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -81,9 +81,10 @@ impl Failure {
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let hint = known_hint(&error);
-        let what: Box<dyn Error + Send + Sync> = Box::new(error);
-        let what = what.downcast::<StoreError>().map_or_else(|other| other, |error| naming_database(*error));
-        Self { what, hint, is_usage: false }
+        let error: Box<dyn Error + Send + Sync> = Box::new(error);
+        let error =
+            error.downcast::<StoreError>().map_or_else(|other| other, |error| naming_database(*error));
+        Self { error, hint, is_usage: false }
     }
 }
 
@@ -103,8 +104,8 @@ fn naming_database(error: StoreError) -> Box<dyn Error + Send + Sync> {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.what)?;
-        let mut cause = self.what.source();
+        write!(f, "error: {}", self.error)?;
+        let mut cause = self.error.source();
         while let Some(error) = cause {
             write!(f, "\n  because: {error}")?;
             cause = error.source();
@@ -136,7 +137,7 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(failure: &Failure) -> ExitCode {
-    if let Some(OutputError::Closed) = failure.what.downcast_ref() {
+    if let Some(OutputError::Closed) = failure.error.downcast_ref() {
         return ExitCode::SUCCESS;
     }
     output::print_error(failure);
@@ -158,26 +159,26 @@ fn print_clap(printed: &clap::Error) -> ExitCode {
 async fn verb(args: Args) -> Result<ExitCode, Failure> {
     let config = args.config;
     match args.verb {
-        Verb::Init(what) => init::run(&what),
+        Verb::Init(args) => init::run(&args),
         Verb::Run => run::run(&config).await,
         Verb::Reload => reload::run(&config).await,
-        Verb::Check(what) => check::run(&config, &what).await,
-        Verb::Demo(what) => demo::run(&what).await,
-        Verb::Sandbox(what) => sandbox::run(&what).await,
-        Verb::Listen(what) => listen::run(&what).await,
-        Verb::Verify(what) => verify::run(&what),
-        Verb::Labels(what) => labels::run(&config, what).await,
-        Verb::History(what) => history::run(&config, &what).await,
-        Verb::Explain(what) => explain::run(&config, &what).await,
-        Verb::Deliveries(what) => deliveries::run(&config, what).await,
-        Verb::Status(what) => status::run(&config, &what).await,
-        Verb::Accounts(what) => accounts::run(&config, what).await,
-        Verb::Subscribers(what) => subscribers::run(&config, what).await,
-        Verb::Replay(what) => replay::run(&config, &what).await,
-        Verb::Backup(what) => backup::run(&config, &what).await,
-        Verb::Simulate(what) => simulate::run(&what),
+        Verb::Check(args) => check::run(&config, &args).await,
+        Verb::Demo(args) => demo::run(&args).await,
+        Verb::Sandbox(args) => sandbox::run(&args).await,
+        Verb::Listen(args) => listen::run(&args).await,
+        Verb::Verify(args) => verify::run(&args),
+        Verb::Labels(args) => labels::run(&config, args).await,
+        Verb::History(args) => history::run(&config, &args).await,
+        Verb::Explain(args) => explain::run(&config, &args).await,
+        Verb::Deliveries(args) => deliveries::run(&config, args).await,
+        Verb::Status(args) => status::run(&config, &args).await,
+        Verb::Accounts(args) => accounts::run(&config, args).await,
+        Verb::Subscribers(args) => subscribers::run(&config, args).await,
+        Verb::Replay(args) => replay::run(&config, &args).await,
+        Verb::Backup(args) => backup::run(&config, &args).await,
+        Verb::Simulate(args) => simulate::run(&args),
         Verb::Jwks => jwks::run(&config),
-        Verb::Completions(what) => man::completions(&what),
+        Verb::Completions(args) => man::completions(&args),
         Verb::Man => man::man(),
     }
 }

@@ -22,21 +22,21 @@ use crate::domain::words::counted;
 use crate::store::Store;
 use crate::store::replay::{Repeat, ReplaySpan, StateBefore, StoredMessage};
 
-pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, args: &Replay) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store(path).await?;
     let now = clock::now();
-    let subscriber = resolve::enabled_subscriber(&loaded.config, &what.subscriber)?;
-    let since = what.since.map_or(Timestamp::MIN, |since| since.before(now));
-    let until = what.until.map_or(Timestamp::MAX, |until| until.before(now));
+    let subscriber = resolve::enabled_subscriber(&loaded.config, &args.subscriber)?;
+    let since = args.since.map_or(Timestamp::MIN, |since| since.before(now));
+    let until = args.until.map_or(Timestamp::MAX, |until| until.before(now));
     if since >= until {
         return Err(Failure::usage("--since must be before --until")
             .hint("a duration means this long ago, such as --since 2h --until 1h"));
     }
-    let state = what.state.as_deref().and_then(StateBefore::parse);
+    let state = args.state.as_deref().and_then(StateBefore::parse);
     let mut selection = Selection { state, filter: ReplayFilter::new(subscriber) };
     let mut summary = ReplaySummary::default();
     let mut progress = Progress::new("replay", Unit::Items("messages"), None);
-    for label in labels(&store, what.label.as_deref()).await? {
+    for label in labels(&store, args.label.as_deref()).await? {
         let span = ReplaySpan { since, until, label };
         let mut last: Option<StoredMessage> = None;
         loop {
@@ -51,15 +51,15 @@ pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
                 let pending = page.iter().filter(|stored| stored.before == StateBefore::Pending);
                 summary.left_out += pending.count() as u64;
             }
-            if !what.dry_run {
-                summary.queued += queue(&store, subscriber, &selected, first, what.rate, now).await?;
+            if !args.dry_run {
+                summary.queued += queue(&store, subscriber, &selected, first, args.rate, now).await?;
             }
             last = page.into_iter().next_back();
             progress.set(summary.selected);
         }
     }
     drop(progress);
-    print_summary(&summary, what, subscriber);
+    print_summary(&summary, args, subscriber);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -167,11 +167,11 @@ impl ReplaySummary {
             (self.pending, "pending"),
         ];
         let parts = parts.iter().filter(|(count, _)| *count > 0);
-        parts.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
+        parts.map(|(count, state)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
     }
 }
 
-fn print_summary(summary: &ReplaySummary, what: &Replay, subscriber: &Subscriber) {
+fn print_summary(summary: &ReplaySummary, args: &Replay, subscriber: &Subscriber) {
     let name = &subscriber.name;
     if summary.selected == 0 {
         let queued = match summary.left_out {
@@ -181,7 +181,7 @@ fn print_summary(summary: &ReplaySummary, what: &Replay, subscriber: &Subscriber
         };
         return output::line(format!("no stored message matches: nothing to send again to {name}{queued}"));
     }
-    let (count, done, end) = match what.dry_run {
+    let (count, done, end) = match args.dry_run {
         true => (summary.selected, "would be sent again to", "; nothing was queued"),
         false => (summary.queued, "queued for", ""),
     };
@@ -190,7 +190,7 @@ fn print_summary(summary: &ReplaySummary, what: &Replay, subscriber: &Subscriber
         ("first", summary.first.as_ref().map(message_line)),
         ("last", summary.last.as_ref().map(message_line)),
     ]);
-    if let Some(rate) = what.rate {
+    if let Some(rate) = args.rate {
         let takes = std::time::Duration::from_secs(summary.selected.div_ceil(u64::from(rate.max(1))));
         output::line(format!("at {rate} a second this takes about {}", measured(takes)));
     }

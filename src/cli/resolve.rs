@@ -108,8 +108,8 @@ pub fn subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subscriber, 
     config.subscribers.get(&SubscriberName::new(name)).ok_or_else(|| unknown("subscriber", name, known()))
 }
 
-fn unknown(what: &str, name: &str, known: Vec<&str>) -> Failure {
-    let failure = Failure::new(format!("unknown {what} {}", name.escape_debug()));
+fn unknown(kind: &str, name: &str, known: Vec<&str>) -> Failure {
+    let failure = Failure::new(format!("unknown {kind} {}", name.escape_debug()));
     if known.is_empty() {
         return failure.hint("the configuration has none");
     }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::args::Listing;
+use super::args::JsonFlag;
 use super::output::{self, instant_text};
 use super::{Failure, accounts, open_store_to_read, subscribers};
 use crate::clock;
@@ -51,7 +51,7 @@ struct LeftOutFile {
     since: Option<Timestamp>,
 }
 
-pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, args: &JsonFlag) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
     let configured = Configured::of(&loaded.config);
     let record = lock::daemon_record(store.path());
@@ -80,7 +80,7 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
         subscribers: store.subscriber_views(&configured.subscribers).await?,
         label_files_left_out: left_out.collect(),
     };
-    if what.json {
+    if args.json {
         output::json_lines(&[status])?;
     } else {
         print(&status);

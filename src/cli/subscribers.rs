@@ -24,14 +24,14 @@ use crate::store::views::subscribers::SubscriberView;
 const TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-pub async fn run(path: &Path, what: Subscribers) -> Result<ExitCode, Failure> {
-    let (loaded, store) = match what {
+pub async fn run(path: &Path, args: Subscribers) -> Result<ExitCode, Failure> {
+    let (loaded, store) = match args {
         Subscribers::List(_) => open_store_to_read(path).await?,
         _ => open_store(path).await?,
     };
     let config = &loaded.config;
-    match what {
-        Subscribers::List(listing) => list(&store, config, listing.json).await?,
+    match args {
+        Subscribers::List(format) => list(&store, config, format.json).await?,
         Subscribers::Ping(of) => ping(&store, resolve::subscriber(config, &of.name)?).await?,
         Subscribers::Pause(of) => pause(&store, &resolve::subscriber(config, &of.name)?.name).await?,
         Subscribers::Resume(of) => resume(&store, &resolve::subscriber(config, &of.name)?.name).await?,

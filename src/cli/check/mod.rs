@@ -14,24 +14,24 @@ use crate::config::{Config, Environment, Faults};
 use crate::domain::words::counted;
 use report::CheckReport;
 
-pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, args: &args::Check) -> Result<ExitCode, Failure> {
     let loaded = match Config::load(path, &Environment::capture()) {
         Ok(loaded) => loaded,
-        Err(faults) => return report_faults(path, faults, what.json),
+        Err(faults) => return report_faults(path, faults, args.json),
     };
     let mut report = CheckReport::of(&loaded);
-    if !what.json {
+    if !args.json {
         report.print();
     }
-    if what.online {
+    if args.online {
         let findings = online::run(&loaded, |finding| {
-            if !what.json {
+            if !args.json {
                 output::line(finding);
             }
         });
         report.add_online(findings.await?);
     }
-    if what.json {
+    if args.json {
         output::json_lines(&[&report])?;
     }
     if report.ok {

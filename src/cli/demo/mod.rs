@@ -40,19 +40,19 @@ const FRAME_INTERVAL: Duration = Duration::from_millis(100);
 /// Time that the demo may take beyond its plan.
 const GRACE: Duration = Duration::from_secs(40);
 
-pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
+pub async fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     let watch = Stopwatch::start();
     let signals = Signals::new()?;
-    let (mut handles, servers) = start::start(what, signals).await?;
-    let mut screen = Screen::new(what.json, &handles.plan);
-    if !what.json {
-        super::output::try_print(&(intro(&handles, what.seconds) + "\n"))?;
+    let (mut handles, servers) = start::start(args, signals).await?;
+    let mut screen = Screen::new(args.json, &handles.plan);
+    if !args.json {
+        super::output::try_print(&(intro(&handles, args.seconds) + "\n"))?;
     }
     let (stop, stopped) = watch::channel(false);
     let mut sandbox = pin!(servers.sandbox.serve(pending()));
     let mut receiver = pin!(servers.receiver.serve(pending()));
     let mut daemon = pin!(servers.daemon.run(stopped));
-    let timeout = Duration::from_secs(u64::from(what.seconds)) + GRACE;
+    let timeout = Duration::from_secs(u64::from(args.seconds)) + GRACE;
     let interrupted = stop_signal()?;
     let played = tokio::select! {
         biased;
@@ -72,12 +72,12 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
         served = &mut sandbox => return Err(ended_unexpectedly("the sandbox", served.err())),
         served = &mut receiver => return Err(ended_unexpectedly("the receiver", served.err())),
     }
-    finish(handles, &mut screen, played?, watch, what.json)
+    finish(handles, &mut screen, played?, watch, args.json)
 }
 
-fn ended_unexpectedly(what: &str, error: Option<std::io::Error>) -> Failure {
+fn ended_unexpectedly(name: &str, error: Option<std::io::Error>) -> Failure {
     let why = error.map(|error| format!(": {error}")).unwrap_or_default();
-    Failure::new(format!("{what} ended unexpectedly{why}"))
+    Failure::new(format!("{name} ended unexpectedly{why}"))
 }
 
 fn intro(handles: &DemoHandles, seconds: u32) -> String {
@@ -155,7 +155,7 @@ fn finish(
 ) -> Result<ExitCode, Failure> {
     let found = handles.audit(&rows);
     let failure = unfinished
-        .map(|what| format!("the demo did not finish in time: {what}"))
+        .map(|work| format!("the demo did not finish in time: {work}"))
         .or_else(|| describe_violations(&found));
     if failure.is_some() {
         handles.folder.keep();

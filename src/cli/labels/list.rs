@@ -21,13 +21,13 @@ use crate::store::{Store, StoreError};
 const HEADING: [&str; 8] =
     ["LABEL", "ACCOUNT", "SOURCE", "STATE", "STATUS", "TRACKING NUMBER", "LAST CHANGE", "NEXT POLL"];
 
-pub async fn list(store: &Store, config: &Config, what: &LabelList) -> Result<ExitCode, Failure> {
+pub async fn list(store: &Store, config: &Config, args: &LabelList) -> Result<ExitCode, Failure> {
     let wanted = LabelFilter {
-        state: what.state.as_deref(),
-        account: what.account.as_deref(),
-        find: what.find.as_deref(),
+        state: args.state.as_deref(),
+        account: args.account.as_deref(),
+        find: args.find.as_deref(),
     };
-    let json = what.listing.json;
+    let json = args.format.json;
     let mut found = store.find_labels(wanted, u32::MAX).await?;
     if found.is_empty() {
         none(config, wanted, json)?;
@@ -100,13 +100,13 @@ fn row(label: &LabelView) -> [String; 8] {
     ]
 }
 
-pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<ExitCode, Failure> {
-    let (label, key) = resolve::label_or_tracking(store, config, &what.id, what.account.as_deref()).await?;
+pub async fn show(store: &Store, config: &Config, args: &OfLabel) -> Result<ExitCode, Failure> {
+    let (label, key) = resolve::label_or_tracking(store, config, &args.id, args.account.as_deref()).await?;
     let Some((mut view, detail)) = store.label_detail(label.row).await? else {
         return Err(Failure::new(format!("{} was removed meanwhile", key.id)));
     };
     set_expected_poll(&mut view, &outlooks(store, config, clock::now()).await?);
-    if what.listing.json {
+    if args.format.json {
         output::json_lines(&[view])?;
     } else {
         output::block(&fields(&view, &detail));
