@@ -13,7 +13,7 @@ use crate::clock;
 use crate::store::backup::Backup;
 
 /// Interval at which the size of the copy is read.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+const READ_INTERVAL: Duration = Duration::from_millis(200);
 
 pub async fn run(config: &Path, args: &args::Backup) -> Result<ExitCode, Failure> {
     let database = existing_database(&readable(config)?.config.store.path)?;
@@ -26,7 +26,7 @@ pub async fn run(config: &Path, args: &args::Backup) -> Result<ExitCode, Failure
         tokio::select! {
             written = &mut writing => break written?,
             () = &mut interrupted => return Err(Failure::new("the backup was interrupted; nothing was kept")),
-            () = clock::sleep(POLL_INTERVAL) => progress.set(partial.metadata().map_or(0, |file| file.len())),
+            () = clock::sleep(READ_INTERVAL) => progress.set(partial.metadata().map_or(0, |file| file.len())),
         }
     };
     drop(progress);

@@ -77,13 +77,13 @@ fn report(
     checks: &OtherSignatures,
     json: bool,
 ) -> Result<String, serde_json::Error> {
-    let beside =
+    let other =
         checks.any().then(|| checks.inspect(|name| callback.header(name), &callback.body, callback.at));
     if json {
-        let shown = ShownCallback::of(callback, beside.as_ref());
+        let shown = ShownCallback::of(callback, other.as_ref());
         Ok(serde_json::to_string(&shown)? + "\n")
     } else {
-        Ok(format!("{}{}\n", line(callback), beside.as_ref().map(other_signatures).unwrap_or_default()))
+        Ok(format!("{}{}\n", line(callback), other.as_ref().map(other_signatures).unwrap_or_default()))
     }
 }
 
@@ -106,13 +106,13 @@ fn problem(callback: &ReceivedCallback) -> Option<String> {
     }
 }
 
-/// Describes the checks of the signatures beside the standard one.
-fn other_signatures(beside: &Inspection) -> String {
-    let failed = beside.checks.iter().find_map(|step| Some((step.name, step.outcome.as_ref().err()?)));
+/// Describes the checks of the signatures other than the standard one.
+fn other_signatures(other: &Inspection) -> String {
+    let failed = other.checks.iter().find_map(|step| Some((step.name, step.outcome.as_ref().err()?)));
     if let Some((name, error)) = failed {
         return format!("; ✗ {name}: {error}");
     }
-    let mut kinds: Vec<&str> = beside.checks.iter().filter_map(|step| step.name.split(' ').next()).collect();
+    let mut kinds: Vec<&str> = other.checks.iter().filter_map(|step| step.name.split(' ').next()).collect();
     kinds.dedup();
     format!("; ✓ {}", kinds.join(" and "))
 }
@@ -150,8 +150,8 @@ struct ShownCallback<'a> {
     /// Null without a secret.
     verified: Option<bool>,
     problem: Option<String>,
-    /// Whether all signatures beside the standard one are valid. Null without keys and secrets for them.
-    beside_verified: Option<bool>,
+    /// Whether all signatures other than the standard one are valid. Null without keys and secrets for them.
+    other_signatures_verified: Option<bool>,
     answered: Option<u16>,
     bytes: usize,
     headers: BTreeMap<&'a str, String>,
@@ -166,7 +166,7 @@ enum ShownBody<'a> {
 }
 
 impl<'a> ShownCallback<'a> {
-    fn of(callback: &'a ReceivedCallback, beside: Option<&Inspection>) -> Self {
+    fn of(callback: &'a ReceivedCallback, other: Option<&Inspection>) -> Self {
         let mut headers: BTreeMap<&str, String> = BTreeMap::new();
         for (name, value) in &callback.headers {
             let value = String::from_utf8_lossy(value.as_bytes());
@@ -184,7 +184,7 @@ impl<'a> ShownCallback<'a> {
             attempt: callback.attempt,
             verified: (callback.verified != Verified::Unchecked).then(|| callback.verified == Verified::Good),
             problem: problem(callback),
-            beside_verified: beside.map(Inspection::holds),
+            other_signatures_verified: other.map(Inspection::holds),
             answered: callback.answered,
             bytes: callback.body.len(),
             headers,
@@ -229,13 +229,13 @@ mod tests {
     fn checks_of_other_signatures_are_described() {
         use crate::domain::messages::signature::jwks::{self, VendorHeaders};
 
-        let beside = args::OtherSignatureArgs {
+        let args = args::OtherSignatureArgs {
             jwks: None,
             hmac_secret: Some("s3cret".to_owned()),
             hmac_header: "X-Sum".to_owned(),
             hmac_prefix: String::new(),
         };
-        let checks = OtherSignatures::read(&beside).unwrap();
+        let checks = OtherSignatures::read(&args).unwrap();
         let sum = "f6ee94e5c0dd6f0ef9bc2bd1e3d2d4cd4d2a4bd6dcbc4d0d80ea8ae2f5c2d3a1";
         let found =
             |value| checks.inspect(|name| (name == "x-sum").then_some(value), b"{}", Timestamp::UNIX_EPOCH);

@@ -1,4 +1,4 @@
-//! Signatures beside the standard one, for the commands that check callbacks: the vendor's RSA and the plain HMAC.
+//! Signatures other than the standard one, for the commands that check callbacks: the vendor's RSA and the plain HMAC.
 
 use std::fs;
 use std::path::Path;

@@ -14,7 +14,7 @@ use crate::config::{Config, Environment};
 use crate::store::lock::{self, DaemonRecord, ReloadOutcome};
 
 /// Interval at which the outcome is read.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const READ_INTERVAL: Duration = Duration::from_millis(50);
 /// Longest wait for a reload; reading a million labels takes less.
 const RELOAD_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -71,7 +71,7 @@ async fn outcome(database: &Path, before: &DaemonRecord) -> Result<ReloadOutcome
             })?;
         match now.last_reload {
             Some(outcome) if now.reloads_ended > before.reloads_begun => return Ok(outcome),
-            _ => clock::sleep(POLL_INTERVAL).await,
+            _ => clock::sleep(READ_INTERVAL).await,
         }
     }
     Err(Failure::new(format!("trackpost (pid {}) has not finished its reload within 5 minutes", before.pid))

@@ -21,8 +21,9 @@ use crate::store::views::deliveries::{AttemptView, ID_PREFIX};
 use crate::store::views::subscribers::SubscriberView;
 
 /// Grace period on top of the subscriber's timeout, in which the daemon notices the ping and records its outcome.
-const TIMEOUT: Duration = Duration::from_secs(5);
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const PING_GRACE: Duration = Duration::from_secs(5);
+/// Interval at which the outcome is read.
+const READ_INTERVAL: Duration = Duration::from_millis(100);
 
 pub async fn run(path: &Path, args: Subscribers) -> Result<ExitCode, Failure> {
     let (loaded, store) = match args {
@@ -102,12 +103,12 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
             .hint(format!("trackpost subscribers resume {name}")));
     }
     let row = store.add_ping(name, Ping::new(name, now), now).await?;
-    let (watch, timeout) = (Stopwatch::start(), subscriber.timeout + TIMEOUT);
+    let (watch, timeout) = (Stopwatch::start(), subscriber.timeout + PING_GRACE);
     while watch.elapsed() < timeout {
         if let Some(attempt) = store.attempts_of(row).await?.pop() {
             return pinged(name, row, &attempt);
         }
-        clock::sleep(POLL_INTERVAL).await;
+        clock::sleep(READ_INTERVAL).await;
     }
     // A ping that arrives hours later would be misleading.
     if !store.withdraw_ping(row).await?

@@ -51,7 +51,7 @@ pub struct Bound {
     /// Of deliveries, if all polls served them alone.
     pub deliveries: LowestDelay,
     /// Of all changes, if a delivery counts as [`DELIVERY`] changes.
-    pub weighed: LowestDelay,
+    pub weighted: LowestDelay,
 }
 
 /// The lowest sum of the delays of some changes, times the polls.
@@ -83,7 +83,7 @@ impl Bound {
         Self {
             all: LowestDelay::of(&cells, |rate| rate.changes),
             deliveries: LowestDelay::of(&cells, |rate| rate.deliveries),
-            weighed: LowestDelay::of(&cells, |rate| rate.changes + (DELIVERY - 1.0) * rate.deliveries),
+            weighted: LowestDelay::of(&cells, |rate| rate.changes + (DELIVERY - 1.0) * rate.deliveries),
         }
     }
 }

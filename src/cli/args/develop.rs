@@ -106,7 +106,7 @@ pub struct Verify {
     pub other_signatures: OtherSignatureArgs,
 }
 
-/// Signatures beside the standard one.
+/// Signatures other than the standard one.
 #[derive(Debug, clap::Args)]
 pub struct OtherSignatureArgs {
     /// Also checks the RSA signature, with the keys of this file (from trackpost jwks or /jwks).

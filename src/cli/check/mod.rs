@@ -24,12 +24,12 @@ pub async fn run(path: &Path, args: &args::Check) -> Result<ExitCode, Failure> {
         report.print();
     }
     if args.online {
-        let findings = online::run(&loaded, |finding| {
+        let checks = online::run(&loaded, |check| {
             if !args.json {
-                output::line(finding);
+                output::line(check);
             }
         });
-        report.add_online(findings.await?);
+        report.add_online(checks.await?);
     }
     if args.json {
         output::json_lines(&[&report])?;

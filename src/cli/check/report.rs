@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::lines::{AccountLine, ForecastLine, SigningLine, SubscriberLine};
-use super::online::Finding;
+use super::online::OnlineCheck;
 use crate::cli::{output, table};
 use crate::config::{Fault, Faults, LeftOut, Loaded};
 use crate::domain::account::Account;
@@ -28,8 +28,8 @@ pub struct CheckReport {
     /// The RSA keys; null without any.
     signing: Option<SigningLine>,
     forecast: Option<ForecastLine>,
-    /// Findings of `--online`.
-    online: Option<Vec<Finding>>,
+    /// Results of `--online`.
+    online: Option<Vec<OnlineCheck>>,
 }
 
 impl CheckReport {
@@ -73,9 +73,9 @@ impl CheckReport {
         }
     }
 
-    pub fn add_online(&mut self, findings: Vec<Finding>) {
-        self.ok = findings.iter().all(|finding| finding.ok);
-        self.online = Some(findings);
+    pub fn add_online(&mut self, checks: Vec<OnlineCheck>) {
+        self.ok = checks.iter().all(|check| check.ok);
+        self.online = Some(checks);
     }
 
     /// Prints every fault on a line.

@@ -18,8 +18,8 @@ use crate::store::Store;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{DeliveryFilter, DeliveryView};
 
-/// Poll interval of `--watch`.
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval at which `--watch` reads the database.
+const READ_INTERVAL: Duration = Duration::from_millis(500);
 /// Pending deliveries that `--watch` follows; the newest ones.
 const MAX_FOLLOWED: usize = 500;
 
@@ -124,7 +124,7 @@ async fn watch(mut source: RequestedDeliveries<'_>, mut printer: Printer<'_>) ->
     loop {
         tokio::select! {
             () = &mut stopped => return Ok(()),
-            () = clock::sleep(POLL_INTERVAL) => {}
+            () = clock::sleep(READ_INTERVAL) => {}
         }
         let rows: Vec<i64> = followed.keys().copied().collect();
         let mut changed = store.deliveries_named(&rows, None).await?;

@@ -1,8 +1,8 @@
 //! `trackpost demo`: shows trackpost at work, without an API key.
 //!
 //! Sandbox, daemon and verifying receiver run in this process, on real sockets, with a real database and an ordinary
-//! configuration. Only the parcels' days pass in seconds. At the end the ledger compares the events that the API served
-//! with the events that the receiver accepted.
+//! configuration. The parcels travel for days within seconds; everything else is real. At the end the ledger compares the
+//! events that the API served with the events that the receiver accepted.
 //!
 //! All of it runs on one task; nothing is spawned.
 
@@ -135,13 +135,13 @@ fn remaining(handles: &DemoHandles, progress: &[LabelProgress], pending: u64) ->
     if progress.len() < handles.plan.parcels.len() || !handles.sandbox.all_ended() {
         return Some("some parcels have not arrived".to_owned());
     }
-    let on_the_way: Vec<&str> = progress
+    let unfinished: Vec<&str> = progress
         .iter()
         .filter(|label| label.goes_on || label.state != LabelState::Finished)
         .map(|label| label.label_id.as_str())
         .collect();
-    if let [first, ..] = on_the_way[..] {
-        return Some(format!("{} labels are not finished, such as {first}", on_the_way.len()));
+    if let [first, ..] = unfinished[..] {
+        return Some(format!("{} labels are not finished, such as {first}", unfinished.len()));
     }
     (pending > 0).then(|| format!("{pending} deliveries are pending"))
 }
