@@ -74,7 +74,7 @@ impl LowestDelay {
 }
 
 impl Bound {
-    /// Computes the bound over these journeys, each watched until its end or until `give_up_after` without a change.
+    /// Computes the bound over these journeys, each polled until its end or until `give_up_after` without a change.
     pub fn of(journeys: &[SimulatedJourney], give_up_after: Duration) -> Self {
         let mut cells: BTreeMap<Cell, Rate> = BTreeMap::new();
         for journey in journeys {
