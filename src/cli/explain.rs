@@ -7,12 +7,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::args::OfLabel;
-use super::output;
+use super::output::{self, or_dash};
 use super::{Failure, open_store_to_read, resolve, table};
 use crate::clock;
 use crate::config::duration;
-use crate::domain::label::AccountName;
-use crate::domain::polling::outlook::AccountLimits;
 use crate::domain::polling::poll::PollSummary;
 use crate::domain::polling::reason::PollReason;
 use crate::domain::time::serialize_instant_or_null;
@@ -45,14 +43,8 @@ struct RecentPoll<'a> {
 
 pub async fn run(path: &Path, args: &OfLabel) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
-    let (label, key) =
-        resolve::label_or_tracking(&store, &loaded.config, &args.id, args.account.as_deref()).await?;
-    let now = clock::now();
-    let limits =
-        |account: &str| loaded.config.accounts.get(&AccountName::new(account)).map(AccountLimits::from);
-    let Some(recorded) = Recorded::read(&store, label.row, limits, now).await? else {
-        return Err(Failure::new(format!("{} was removed meanwhile", key.id)));
-    };
+    let (now, account) = (clock::now(), args.account.as_deref());
+    let recorded = resolve::recorded_label(&store, &loaded.config, &args.id, account, now).await?;
     let Recorded { label: view, detail, expected, outlook, .. } = &recorded;
     let reason = detail.poll_state.reason.as_ref().filter(|_| expected.is_some());
     let explanation = Explanation {
@@ -110,7 +102,7 @@ fn print(recorded: &Recorded, explanation: &Explanation<'_>, now: Timestamp) {
             [
                 table::instant_cell(poll.at),
                 poll.outcome.to_owned(),
-                poll.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
+                or_dash(poll.status),
                 poll.changes.to_string(),
                 poll.detail.unwrap_or_default().to_owned(),
             ]

@@ -89,7 +89,7 @@ async fn journeys(store: &Store) -> Result<ExitCode, Failure> {
 
 fn callback_row(delivery: &DeliveryView) -> [String; 7] {
     [
-        delivery.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
+        or_dash(delivery.seq),
         delivery.r#type.clone(),
         delivery.subscriber.clone(),
         delivery.state.clone(),

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::args;
 use super::other_signatures::OtherSignatures;
+use super::output::or_dash;
 use super::sandbox::no_bind;
 use super::{Failure, output};
 use crate::daemon::stop_signal;
@@ -118,18 +119,17 @@ fn other_signatures(other: &Inspection) -> String {
 }
 
 fn line(callback: &ReceivedCallback) -> String {
-    let dash = || "-".to_owned();
     let kind = kind(&callback.body).unwrap_or_else(|| "no type".to_owned());
-    let label = callback.label_id.clone().unwrap_or_else(dash);
-    let seq = callback.seq.map_or_else(dash, |seq| seq.to_string());
-    let id = callback.message_id.clone().unwrap_or_else(dash);
-    let attempt = callback.attempt.map_or_else(dash, |attempt| attempt.to_string());
+    let label = or_dash(callback.label_id.as_deref());
+    let seq = or_dash(callback.seq);
+    let id = or_dash(callback.message_id.as_deref());
+    let attempt = or_dash(callback.attempt);
     let verified = match problem(callback) {
         Some(problem) => format!("✗ {problem}"),
         None if callback.verified == Verified::Good => "✓ verified".to_owned(),
         None => "not checked".to_owned(),
     };
-    let answered = callback.answered.map_or_else(dash, |status| status.to_string());
+    let answered = or_dash(callback.answered);
     let (at, bytes) = (output::instant(callback.at), callback.body.len());
     format!(
         "{at}  {kind:<27} {label:<12} seq {seq:<4} {id}  attempt {attempt}  {verified}  {bytes} bytes, answered {answered}"

@@ -101,8 +101,8 @@ fn is_bidi_control(c: char) -> bool {
 }
 
 /// A value or a dash.
-pub fn or_dash(value: Option<&str>) -> String {
-    value.unwrap_or("-").to_owned()
+pub fn or_dash(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
 #[cfg(test)]

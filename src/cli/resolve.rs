@@ -9,7 +9,9 @@ use crate::config::duration::{self, DurationError};
 use crate::config::{Config, nearest};
 use crate::domain::label::{AccountName, LabelId, LabelKey};
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
+use crate::domain::polling::outlook::AccountLimits;
 use crate::domain::time::{earlier, signed};
+use crate::explanation::poll::Recorded;
 use crate::store::Store;
 use crate::store::views::labels::LabelRef;
 
@@ -53,6 +55,20 @@ pub async fn label_or_tracking(
         }
         (None, _) => Err(wrong_id.hint("no registered label has this tracking number either")),
     }
+}
+
+/// Returns the records of the label with this id or tracking number.
+pub async fn recorded_label(
+    store: &Store,
+    config: &Config,
+    text: &str,
+    account: Option<&str>,
+    now: Timestamp,
+) -> Result<Recorded, Failure> {
+    let (label, key) = label_or_tracking(store, config, text, account).await?;
+    let limits = |account: &str| config.accounts.get(&AccountName::new(account)).map(AccountLimits::from);
+    let recorded = Recorded::read(store, label.row, limits, now).await?;
+    recorded.ok_or_else(|| Failure::new(format!("{} was removed meanwhile", key.id)))
 }
 
 fn choose(

@@ -18,8 +18,7 @@ use crate::domain::time::serialize_instant_or_null;
 use crate::explanation::kind_in_words;
 use crate::store::lock::{self, DaemonRecord};
 use crate::store::views::accounts::AccountView;
-use crate::store::views::attention;
-use crate::store::views::attention::Configured;
+use crate::store::views::attention::{self, Configured};
 use crate::store::views::subscribers::SubscriberView;
 
 /// Status as printed by `--json`.
@@ -55,7 +54,10 @@ pub async fn run(path: &Path, args: &JsonFlag) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
     let configured = Configured::of(&loaded.config);
     let record = lock::daemon_record(store.path());
-    let mut attention = attention::degraded(&store, &configured, clock::now()).await?;
+    let now = clock::now();
+    let accounts = store.account_views(&configured.accounts, now).await?;
+    let subscribers = store.subscriber_views(&configured.subscribers).await?;
+    let mut attention = attention::degraded_of(&store, &accounts, &subscribers, now).await?;
     attention.extend(of_daemon(record.as_ref()));
     attention.sort_by_key(|degraded| degraded.what);
     let left_out = store.label_files_left_out().await?.into_iter().map(|file| LeftOutFile {
@@ -75,9 +77,9 @@ pub async fn run(path: &Path, args: &JsonFlag) -> Result<ExitCode, Failure> {
         },
         database: store.path().display().to_string(),
         attention,
-        accounts: accounts::views(&store, &loaded.config).await?,
+        accounts,
         labels,
-        subscribers: store.subscriber_views(&configured.subscribers).await?,
+        subscribers,
         label_files_left_out: left_out.collect(),
     };
     if args.json {

@@ -33,7 +33,7 @@ pub async fn run(path: &Path, args: Subscribers) -> Result<ExitCode, Failure> {
     let config = &loaded.config;
     match args {
         Subscribers::List(format) => list(&store, config, format.json).await?,
-        Subscribers::Ping(of) => ping(&store, resolve::subscriber(config, &of.name)?).await?,
+        Subscribers::Ping(of) => ping(&store, resolve::enabled_subscriber(config, &of.name)?).await?,
         Subscribers::Pause(of) => pause(&store, &resolve::subscriber(config, &of.name)?.name).await?,
         Subscribers::Resume(of) => resume(&store, &resolve::subscriber(config, &of.name)?.name).await?,
     }
@@ -71,19 +71,17 @@ fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
     };
     let held = view.held_until.filter(|until| *until > now);
     let held = held.map(|until| format!(", Retry-After until {}", table::instant_cell(until)));
-    let failure = match &view.last_failure {
-        Some(failure) => {
-            format!("{} {}", table::instant_cell(view.last_failure_at), output::outcome(failure))
-        }
-        None => "-".to_owned(),
-    };
+    let failure = view
+        .last_failure
+        .as_ref()
+        .map(|failure| format!("{} {}", table::instant_cell(view.last_failure_at), output::outcome(failure)));
     [
         view.name.clone(),
         state + &held.unwrap_or_default(),
         view.pending.to_string(),
         table::instant_cell(view.oldest_pending_at),
         table::instant_cell(view.last_success_at),
-        failure,
+        or_dash(failure),
     ]
 }
 
@@ -91,9 +89,6 @@ fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
 /// and does not change the subscriber's health.
 async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
     let name = &subscriber.name;
-    if !subscriber.enabled {
-        return Err(Failure::new(format!("{name} is disabled (enabled = false): nothing is sent to it")));
-    }
     let now = clock::now();
     let mut health = store.subscriber_health(name).await?;
     // A subscriber that answered 410 at its old URL may exist at the new one.

@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod detail;
 pub mod event;
 pub mod next;
+pub mod outlooks;
 pub mod poll;
 mod reason;
 
@@ -54,6 +55,11 @@ pub fn roughly(span: SignedDuration) -> String {
         _ => 3_600,
     };
     duration::format(Duration::from_secs(seconds - seconds % unit))
+}
+
+/// Formats the factor by which all waits of an account are longer than planned; `None`: no request is allowed.
+pub fn stretch_text(stretch: Option<f64>) -> String {
+    stretch.map_or_else(|| "no requests allowed".to_owned(), |stretch| format!("{stretch:.2}"))
 }
 
 /// Formats an instant for people, to the second.

@@ -91,30 +91,30 @@ pub(super) async fn messages(
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Response {
     match FeedQuery::read(parameters) {
-        Ok(wanted) => page(&state, wanted)
+        Ok(query) => page(&state, query)
             .await
             .unwrap_or_else(|error| json_error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
         Err(error) => parameter_error_response(StatusCode::BAD_REQUEST, &error),
     }
 }
 
-async fn page(state: &HttpState, wanted: FeedQuery) -> Result<Response, StoreError> {
+async fn page(state: &HttpState, query: FeedQuery) -> Result<Response, StoreError> {
     let store = &state.store;
     let is_configured =
         |name: &str| state.configured.borrow().subscribers.contains_key(&SubscriberName::new(name));
-    if let Some(name) = wanted.subscriber.as_deref()
+    if let Some(name) = query.subscriber.as_deref()
         && !is_configured(name)
         && !store.knows_subscriber(name).await?
     {
         let error = "no subscriber has this name";
         return Ok(parameter_error_response(StatusCode::NOT_FOUND, &parameter_error("subscriber", error)));
     }
-    if !store.issued(&wanted.after).await? {
+    if !store.issued(&query.after).await? {
         let error = "after is not a cursor of this database, which may have been restored from a copy: start again without after";
         return Ok(parameter_error_response(StatusCode::BAD_REQUEST, &parameter_error("after", error)));
     }
-    let messages = store.feed(&wanted.after, wanted.limit, wanted.subscriber.as_deref()).await?;
-    let next = messages.last().map_or(wanted.after, |last| last.cursor.clone());
+    let messages = store.feed(&query.after, query.limit, query.subscriber.as_deref()).await?;
+    let next = messages.last().map_or(query.after, |last| last.cursor.clone());
     let page = FeedPage { messages, next };
     Ok(json(StatusCode::OK, serde_json::to_string(&page).expect("messages are plain values")))
 }

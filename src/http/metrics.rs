@@ -11,7 +11,7 @@ use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::HttpState;
 use super::cached::Cached;
@@ -44,11 +44,15 @@ fn gauges<const N: usize>(
     unit: Option<Unit>,
 ) -> Family<LabelValues<N>, Number> {
     let family = Family::default();
-    match unit {
-        Some(unit) => registry.register_with_unit(name, help, unit, family.clone()),
-        None => registry.register(name, help, family.clone()),
-    }
+    register(registry, name, help, unit, family.clone());
     family
+}
+
+fn register(registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>, metric: impl Metric) {
+    match unit {
+        Some(unit) => registry.register_with_unit(name, help, unit, metric),
+        None => registry.register(name, help, metric),
+    }
 }
 
 /// All metrics, as of `now`.
@@ -164,10 +168,7 @@ async fn of_store(registry: &mut Registry, state: &HttpState) -> Result<(), Stor
     let mut number = |name: &str, help: &str, unit: Option<Unit>, value: f64| {
         let gauge = Number::default();
         gauge.set(value);
-        match unit {
-            Some(unit) => registry.register_with_unit(name, help, unit, gauge),
-            None => registry.register(name, help, gauge),
-        }
+        register(registry, name, help, unit, gauge);
     };
     let left_out = state.store.label_files_left_out().await?.len();
     number("label_files_left_out", "Label files that cannot be read", None, left_out as f64);

@@ -42,10 +42,11 @@ pub async fn run(path: &Path, args: &args::Check) -> Result<ExitCode, Failure> {
 
 fn report_faults(path: &Path, faults: Faults, json: bool) -> Result<ExitCode, Failure> {
     let count = faults.faults.len();
+    let report = CheckReport::of_faults(faults);
     if json {
-        output::json_lines(&[CheckReport::of_faults(faults)])?;
+        output::json_lines(&[report])?;
     } else {
-        CheckReport::of_faults(faults).print_faults();
+        report.print_faults();
     }
     let failure = Failure::new(format!(
         "the configuration has {}, so the daemon would not start",

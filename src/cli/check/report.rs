@@ -100,7 +100,7 @@ impl CheckReport {
             table::print(["SUBSCRIBER", "URL", "FORMAT", "EVENTS", "NOTE"], &["FORMAT"], &rows);
         }
         if let Some(signing) = &self.signing {
-            output::line(signing.shown());
+            output::line(signing.text());
         }
         let left_out = match self.labels_left_out {
             0 => String::new(),
@@ -113,7 +113,7 @@ impl CheckReport {
         let labels = counted(self.labels.unwrap_or(0) as u64, "label");
         output::line(format!("{labels} configured{left_out}"));
         if let Some(forecast) = &self.forecast {
-            output::line(forecast.shown());
+            output::line(forecast.text());
         }
         self.accounts.iter().filter_map(AccountLine::first_polls).for_each(output::line);
         output::line("configuration OK");

@@ -171,13 +171,13 @@ impl<'a> Printer<'a> {
         [
             delivery.delivery_id.clone(),
             or_dash(delivery.label_id.as_deref()),
-            delivery.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
+            or_dash(delivery.seq),
             delivery.r#type.clone(),
             delivery.subscriber.clone(),
             format!("{}{attempts}", delivery.state),
             next::cell(&subscribers.next_attempt(delivery, now), now),
             instant_cell(delivery.created_at),
-            delivery.last_outcome.as_deref().map_or_else(|| "-".to_owned(), output::outcome),
+            or_dash(delivery.last_outcome.as_deref().map(output::outcome)),
         ]
     }
 }

@@ -1,6 +1,5 @@
 //! `labels list` and `labels show`.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
@@ -13,10 +12,11 @@ use crate::cli::table::{self, Table};
 use crate::clock;
 use crate::config::{Config, duration};
 use crate::domain::label::AccountName;
-use crate::domain::polling::outlook::Outlook;
+use crate::explanation::outlooks::Outlooks;
+use crate::store::Store;
 use crate::store::views::PAGE;
+use crate::store::views::attention::Configured;
 use crate::store::views::labels::{LabelDetail, LabelFilter, LabelView};
-use crate::store::{Store, StoreError};
 
 const HEADING: [&str; 8] =
     ["LABEL", "ACCOUNT", "SOURCE", "STATE", "STATUS", "TRACKING NUMBER", "LAST CHANGE", "NEXT POLL"];
@@ -34,10 +34,10 @@ pub async fn list(store: &Store, config: &Config, args: &LabelList) -> Result<Ex
     }
     found.sort_unstable();
     let mut table = Table::new(HEADING, &["SOURCE", "ACCOUNT", "LAST CHANGE"]);
-    let outlooks = outlooks(store, config, clock::now()).await?;
+    let outlooks = Outlooks::read(store, &Configured::of(config).accounts, clock::now()).await?;
     for rows in found.chunks(PAGE as usize) {
         let mut page = store.label_views(rows).await?;
-        page.iter_mut().for_each(|label| set_expected_poll(label, &outlooks));
+        outlooks.set_expected_polls(&mut page);
         if json {
             output::json_lines(&page)?;
         } else {
@@ -64,29 +64,6 @@ fn none(config: &Config, wanted: LabelFilter<'_>, json: bool) -> Result<(), Fail
     Ok(())
 }
 
-/// Returns the outlook of every configured account, by name.
-async fn outlooks(
-    store: &Store,
-    config: &Config,
-    now: Timestamp,
-) -> Result<BTreeMap<String, Outlook>, StoreError> {
-    let mut outlooks = BTreeMap::new();
-    for (name, account) in &config.accounts {
-        let (state, used) = (store.account_state(name, now).await?, store.quota_used(name, now).await?);
-        let outlook =
-            Outlook::new(account.into(), used.demand, &used.adaptive_limit, used.this_month, &state, now);
-        outlooks.insert(name.to_string(), outlook);
-    }
-    Ok(outlooks)
-}
-
-/// Replaces the planned time of the next poll by the expected one: the quota of the account may delay it.
-fn set_expected_poll(label: &mut LabelView, outlooks: &BTreeMap<String, Outlook>) {
-    if let Some(outlook) = outlooks.get(&label.account) {
-        label.next_poll_at = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
-    }
-}
-
 fn row(label: &LabelView) -> [String; 8] {
     [
         label.label_id.clone(),
@@ -101,15 +78,13 @@ fn row(label: &LabelView) -> [String; 8] {
 }
 
 pub async fn show(store: &Store, config: &Config, args: &OfLabel) -> Result<ExitCode, Failure> {
-    let (label, key) = resolve::label_or_tracking(store, config, &args.id, args.account.as_deref()).await?;
-    let Some((mut view, detail)) = store.label_detail(label.row).await? else {
-        return Err(Failure::new(format!("{} was removed meanwhile", key.id)));
-    };
-    set_expected_poll(&mut view, &outlooks(store, config, clock::now()).await?);
+    let account = args.account.as_deref();
+    let recorded = resolve::recorded_label(store, config, &args.id, account, clock::now()).await?;
+    let view = LabelView { next_poll_at: recorded.expected, ..recorded.label };
     if args.format.json {
         output::json_lines(&[view])?;
     } else {
-        output::block(&fields(&view, &detail));
+        output::block(&fields(&view, &recorded.detail));
     }
     Ok(ExitCode::SUCCESS)
 }

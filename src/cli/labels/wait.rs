@@ -13,6 +13,7 @@ use crate::cli::{output, print_result, resolve};
 use crate::clock::{self, Stopwatch};
 use crate::config::Config;
 use crate::domain::label::AccountName;
+use crate::domain::words::counted;
 use crate::explanation::poll::account_waits;
 use crate::store::Store;
 use crate::store::lock;
@@ -101,8 +102,7 @@ fn last_poll(view: &LabelView, detail: &LabelDetail) -> String {
             let words = poll.detail.as_deref().map(|words| format!(" ({words})")).unwrap_or_default();
             let messages = match poll.changes {
                 0 => String::new(),
-                1 => ", one message".to_owned(),
-                many => format!(", {many} messages"),
+                count => format!(", {}", counted(count as u64, "message")),
             };
             format!("{}{answer}{words}{messages}", poll.outcome)
         }

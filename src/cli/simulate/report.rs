@@ -124,7 +124,7 @@ pub(super) fn print(reports: &[PolicyReport]) {
 }
 
 fn ratio_text(ratio: Option<f64>) -> String {
-    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+    output::or_dash(ratio.map(|ratio| format!("{ratio:.2}")))
 }
 
 /// Seconds as minutes or hours.

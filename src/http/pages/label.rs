@@ -23,6 +23,7 @@ use super::{not_found, unreadable};
 use crate::clock;
 use crate::domain::polling::poll::PollSummary;
 use crate::domain::tracking::matching::instant_of;
+use crate::domain::words::counted;
 use crate::explanation::event::{self, EventText};
 use crate::explanation::next::{self, Subscribers};
 use crate::explanation::poll::{Recorded, reasons};
@@ -39,14 +40,14 @@ const MAX_ATTEMPTS: u32 = 300;
 const MAX_VALUE_CHARS: usize = 200;
 
 #[derive(serde::Deserialize)]
-pub(in crate::http) struct PageQuery {
+pub(in crate::http) struct LabelQuery {
     account: Option<String>,
 }
 
 pub(in crate::http) async fn label(
     State(state): State<HttpState>,
     Path(id): Path<String>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<LabelQuery>,
 ) -> Response {
     read(&state, &id, query.account.as_deref()).await.unwrap_or_else(|error| unreadable(&error))
 }
@@ -58,7 +59,12 @@ async fn read(state: &HttpState, id: &str, account: Option<&str>) -> Result<Resp
         named.iter().filter(|label| account.is_none_or(|account| label.account == account)).collect();
     let label = match &fitting[..] {
         [label] => *label,
-        [] => return Ok(none(id, &named.iter().map(|label| label.account.as_str()).collect::<Vec<_>>())),
+        [] => {
+            return Ok(no_such_label(
+                id,
+                &named.iter().map(|label| label.account.as_str()).collect::<Vec<_>>(),
+            ));
+        }
         several => {
             return Ok(page(
                 StatusCode::MULTIPLE_CHOICES,
@@ -76,7 +82,7 @@ async fn read(state: &HttpState, id: &str, account: Option<&str>) -> Result<Resp
         configured.accounts.iter().find(|(name, _)| name.as_str() == account).map(|(_, limits)| *limits)
     };
     let Some(recorded) = Recorded::read(store, label.row, limits, now).await? else {
-        return Ok(none(id, &[]));
+        return Ok(no_such_label(id, &[]));
     };
     let events = store.label_events(label.row, MAX_EVENTS + 1).await?;
     let messages = store.messages_of_label(label.row, MAX_MESSAGES).await?;
@@ -94,7 +100,7 @@ async fn read(state: &HttpState, id: &str, account: Option<&str>) -> Result<Resp
         html! {
             h1 { "Label " (view.label_id) " " (badge(&view.state)) }
             (about(&recorded, now))
-            section aria-labelledby="next" { h2 #next { "Next poll" } (next(&recorded, now)) }
+            section aria-labelledby="next" { h2 #next { "Next poll" } (next_poll(&recorded, now)) }
             section aria-labelledby="timeline" { h2 #timeline { "Timeline" } (timeline(&events, now)) }
             section aria-labelledby="messages" {
                 h2 #messages { "Messages" } (message_list(&messages, &deliveries, &subscribers, &attempts, recorded.detail.poll_state.last_seq, now))
@@ -103,7 +109,7 @@ async fn read(state: &HttpState, id: &str, account: Option<&str>) -> Result<Resp
     ))
 }
 
-fn none(id: &str, accounts: &[&str]) -> Response {
+fn no_such_label(id: &str, accounts: &[&str]) -> Response {
     not_found(
         "No such label",
         html! {
@@ -144,7 +150,7 @@ fn about(recorded: &Recorded, now: Timestamp) -> Markup {
     }
 }
 
-fn next(recorded: &Recorded, now: Timestamp) -> Markup {
+fn next_poll(recorded: &Recorded, now: Timestamp) -> Markup {
     let polls = &recorded.detail.recent_polls;
     html! {
         p {
@@ -159,14 +165,14 @@ fn next(recorded: &Recorded, now: Timestamp) -> Markup {
             p { "No poll has found a change or failed yet" @if recorded.label.last_polled_at.is_none() { ": it was never polled" } "." }
         } @else {
             (table("Last polls", &["Polled", "Outcome", "Status", "Messages", "Detail"],
-                &polls.iter().rev().map(|poll| summary(poll, now)).collect::<Vec<_>>()))
+                &polls.iter().rev().map(|poll| poll_row(poll, now)).collect::<Vec<_>>()))
             p { small { "Unchanged polls are not listed: " (number(recorded.label.unchanged)) " in a row"
                 @if let Some(at) = recorded.label.last_polled_at { ", the last " (time_from(at, now)) } "." } }
         }
     }
 }
 
-fn summary(poll: &PollSummary, now: Timestamp) -> Markup {
+fn poll_row(poll: &PollSummary, now: Timestamp) -> Markup {
     html! {
         td { @if let Ok(at) = Timestamp::from_millisecond(poll.at) { (time_from(at, now)) } }
         td { (poll.outcome.replace('_', " ")) }
@@ -184,11 +190,11 @@ fn timeline(events: &[EventView], now: Timestamp) -> Markup {
         @if events.len() > MAX_EVENTS as usize {
             p { "These are the last " (MAX_EVENTS) " events; " code { "trackpost history" } " prints all." }
         }
-        ol.timeline reversed { @for event in events.iter().rev().take(MAX_EVENTS as usize) { (one(event, now)) } }
+        ol.timeline reversed { @for event in events.iter().rev().take(MAX_EVENTS as usize) { (timeline_item(event, now)) } }
     }
 }
 
-fn one(view: &EventView, now: Timestamp) -> Markup {
+fn timeline_item(view: &EventView, now: Timestamp) -> Markup {
     let event = event::parse(view.event.get());
     let text = EventText::of(&event);
     html! {
@@ -272,7 +278,7 @@ fn message_list(
                         @if delivery.state == "pending" { "next attempt: " (next::cell(&subscribers.next_attempt(delivery, now), now)) }
                         @if let Some(attempts) = attempts.get(&delivery.row) {
                             details {
-                                summary { (delivery.attempts) @if delivery.attempts == 1 { " attempt" } @else { " attempts" } }
+                                summary { (counted(delivery.attempts, "attempt")) }
                                 ol { @for of in attempts { li value=(of.attempt) { (attempt(of)) } } }
                             }
                         }

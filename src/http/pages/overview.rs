@@ -22,7 +22,7 @@ use crate::domain::label::AccountName;
 use crate::domain::polling::cadence::Cadence;
 use crate::domain::polling::freshness::{FreshnessFigures, Histogram};
 use crate::domain::time::earlier;
-use crate::explanation::{kind_in_words, roughly};
+use crate::explanation::{kind_in_words, roughly, stretch_text};
 use crate::metrics::metrics;
 use crate::simulation::forecast::{Forecast, LabelForecast, Load, forecast};
 use crate::store::StoreError;
@@ -37,7 +37,7 @@ const FRESHNESS: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Query parameters of the overview.
 #[derive(serde::Deserialize)]
-pub(in crate::http) struct PageQuery {
+pub(in crate::http) struct OverviewQuery {
     find: Option<String>,
     state: Option<String>,
 }
@@ -48,7 +48,7 @@ pub(in crate::http) struct Forecasts(Mutex<Option<(Cadence, LabelForecast)>>);
 
 pub(in crate::http) async fn overview(
     State((state, forecasts)): State<(HttpState, Arc<Forecasts>)>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<OverviewQuery>,
 ) -> Response {
     let now = clock::now();
     let find = query.find.as_deref().map(str::trim).filter(|find| !find.is_empty());
@@ -58,13 +58,13 @@ pub(in crate::http) async fn overview(
             .await
             .unwrap_or_else(|error| unreadable(&error));
     }
-    match Shown::read(&state, &forecasts, now).await {
-        Ok(shown) => live_page("Overview", &shown.markup(now)),
+    match Overview::read(&state, &forecasts, now).await {
+        Ok(overview) => live_page("Overview", &overview.markup(now)),
         Err(error) => unreadable(&error),
     }
 }
 
-struct Shown {
+struct Overview {
     silent: Vec<String>,
     attention: Vec<Degraded>,
     accounts: Vec<AccountView>,
@@ -75,7 +75,7 @@ struct Shown {
     database: String,
 }
 
-impl Shown {
+impl Overview {
     async fn read(state: &HttpState, forecasts: &Forecasts, now: Timestamp) -> Result<Self, StoreError> {
         let (store, configured) = (&state.store, Arc::clone(&state.configured.borrow()));
         // In parallel, because each pages' connection reads one after the other.
@@ -165,7 +165,6 @@ impl Shown {
             .accounts
             .iter()
             .map(|account| {
-                let stretch = account.stretch.map_or_else(|| "no request allowed".to_owned(), |stretch| format!("{stretch:.2}"));
                 let first = (account.first_polls_waiting > 0)
                     .then(|| first_polls_in_words(account.first_polls_waiting, account.first_polls_take));
                 html! {
@@ -181,7 +180,7 @@ impl Shown {
                         (number(account.requests_this_month))
                         @if account.requests_per_month > 0 { " of " (number(account.requests_per_month)) }
                     }
-                    td { (stretch) }
+                    td { (stretch_text(account.stretch)) }
                     td { (number(account.due)) @if let Some(first) = first { br; small { (first) } } }
                     td { (time_or(account.last_success_at, now, "none yet")) }
                 }

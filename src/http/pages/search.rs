@@ -1,5 +1,7 @@
 //! `/?find=` and `/?state=`: labels by id, tracking number or metadata.
 
+use std::sync::Arc;
+
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
@@ -7,6 +9,7 @@ use maud::{Markup, html};
 
 use super::super::HttpState;
 use super::layout::{badge, encoded, label_link, metadata, search_page, table, time_or};
+use crate::explanation::outlooks::Outlooks;
 use crate::store::StoreError;
 use crate::store::views::labels::{LabelFilter, LabelView};
 
@@ -24,11 +27,13 @@ pub(super) async fn found(
     let find = find.map(|find| find.char_indices().nth(MAX_FIND).map_or(find, |(end, _)| &find[..end]));
     let wanted = LabelFilter { find, state: label_state, account: None };
     let labels = state.store.find_labels(wanted, MAX_LABELS as u32 + 1).await?;
-    let labels = state.store.label_views(&labels).await?;
+    let mut labels = state.store.label_views(&labels).await?;
     if let ([label], Some(_)) = (&labels[..], find) {
         let to = format!("/labels/{}?account={}", encoded(&label.label_id), encoded(&label.account));
         return Ok((StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response());
     }
+    let configured = Arc::clone(&state.configured.borrow());
+    Outlooks::read(&state.store, &configured.accounts, now).await?.set_expected_polls(&mut labels);
     let title = match (find, label_state) {
         (Some(find), Some(state)) => format!("Labels with {find} that are {state}"),
         (Some(find), None) => format!("Labels with {find}"),

@@ -74,7 +74,7 @@ async fn read(state: &HttpState, name: &str) -> Result<Response, StoreError> {
 }
 
 fn health(view: &SubscriberView, now: Timestamp) -> Markup {
-    let what_to_do = match view.state {
+    let note = match view.state {
         SubscriberStatus::Configured(HealthState::Failing) => Some("One probe at a time is sent. Nothing is dropped; the pending deliveries are sent in order after a probe is accepted.".to_owned()),
         SubscriberStatus::Configured(HealthState::Paused) => Some(format!("Nothing is sent until you run trackpost subscribers resume {}.", view.name)),
         SubscriberStatus::Disabled => Some("It is disabled in the configuration (enabled = false), so nothing is sent.".to_owned()),
@@ -83,7 +83,7 @@ fn health(view: &SubscriberView, now: Timestamp) -> Markup {
     };
     html! {
         section {
-            @if let Some(what) = what_to_do { p { (what) } }
+            @if let Some(note) = note { p { (note) } }
             (fields(&[
                 ("Since", view.since.map(|at| time_from(at, now))),
                 ("Reason", view.reason.map(|reason| html! { (reason.replace('_', " ")) })),
