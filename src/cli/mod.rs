@@ -9,6 +9,7 @@ mod check;
 mod deliveries;
 mod demo;
 mod explain;
+mod failure;
 mod history;
 mod init;
 mod jwks;
@@ -30,92 +31,23 @@ mod table;
 mod telemetry;
 mod verify;
 
-use std::error::Error;
-use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
 
 use clap::Parser as _;
 
 use crate::config::{Config, Environment, Faults, Loaded};
-use crate::daemon;
+use crate::daemon::{self, DaemonError};
 use crate::domain::words::counted;
-use crate::store::backup::BackupError;
-use crate::store::{Store, StoreError, lock};
+use crate::store::{Store, lock};
 use args::{Args, Verb};
+use failure::DATABASE;
+pub use failure::Failure;
 use output::OutputError;
-
-/// Path of the database, which failures name.
-static DATABASE: OnceLock<PathBuf> = OnceLock::new();
 
 /// Exit status of wrong usage, as in clap.
 const USAGE: u8 = 2;
-
-/// Reason of a failure, with a hint where there is one.
-#[derive(Debug)]
-pub struct Failure {
-    error: Box<dyn Error + Send + Sync>,
-    hint: Option<String>,
-    is_usage: bool,
-}
-
-impl Failure {
-    /// Creates a failure from a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self { error: text.into().into(), hint: None, is_usage: false }
-    }
-
-    /// Creates a failure of usage: exit status 2.
-    pub fn usage(text: impl Into<String>) -> Self {
-        Self { is_usage: true, ..Self::new(text) }
-    }
-
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-impl<E: Error + Send + Sync + 'static> From<E> for Failure {
-    fn from(error: E) -> Self {
-        let hint = known_hint(&error);
-        let error: Box<dyn Error + Send + Sync> = Box::new(error);
-        let error =
-            error.downcast::<StoreError>().map_or_else(|other| other, |error| naming_database(*error));
-        Self { error, hint, is_usage: false }
-    }
-}
-
-fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
-    let of_daemon = error.downcast_ref().map(daemon::DaemonError::hint);
-    let of_backup = || error.downcast_ref().map(BackupError::hint);
-    let of_store = || error.downcast_ref().map(StoreError::hint);
-    of_daemon.or_else(of_backup).or_else(of_store).flatten().map(str::to_owned)
-}
-
-fn naming_database(error: StoreError) -> Box<dyn Error + Send + Sync> {
-    Box::new(match DATABASE.get() {
-        Some(path) => error.of(path),
-        None => error,
-    })
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.error)?;
-        let mut cause = self.error.source();
-        while let Some(error) = cause {
-            write!(f, "\n  because: {error}")?;
-            cause = error.source();
-        }
-        if let Some(hint) = &self.hint {
-            write!(f, "\nhint: {hint}")?;
-        }
-        Ok(())
-    }
-}
 
 /// Runs the command of the arguments.
 pub fn main() -> ExitCode {
@@ -187,10 +119,8 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
 const NO_CONFIGURATION: &str = "trackpost init writes one; --config FILE names another";
 
 fn config_failure(path: &Path, faults: Faults) -> Failure {
-    Failure::from(faults).hint(match is_missing(path) {
-        true => NO_CONFIGURATION,
-        false => "correct the configuration; trackpost check reports all its faults",
-    })
+    let failure = Failure::from(DaemonError::Config(faults));
+    if is_missing(path) { failure.hint(NO_CONFIGURATION) } else { failure }
 }
 
 fn is_missing(path: &Path) -> bool {
