@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::args::OfLabel;
+use super::args::OneLabel;
 use super::output::{self, or_dash};
 use super::{Failure, open_store_to_read, resolve, table};
 use crate::clock;
@@ -41,7 +41,7 @@ struct RecentPoll<'a> {
     changes: usize,
 }
 
-pub async fn run(path: &Path, args: &OfLabel) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, args: &OneLabel) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
     let (now, account) = (clock::now(), args.account.as_deref());
     let recorded = resolve::recorded_label(&store, &loaded.config, &args.id, account, now).await?;

@@ -58,7 +58,7 @@ pub async fn run(path: &Path, args: &JsonFlag) -> Result<ExitCode, Failure> {
     let accounts = store.account_views(&configured.accounts, now).await?;
     let subscribers = store.subscriber_views(&configured.subscribers).await?;
     let mut attention = attention::degraded_of(&store, &accounts, &subscribers, now).await?;
-    attention.extend(of_daemon(record.as_ref()));
+    attention.extend(daemon_problems(record.as_ref()));
     attention.sort_by_key(|degraded| degraded.what);
     let left_out = store.label_files_left_out().await?.into_iter().map(|file| LeftOutFile {
         path: file.path,
@@ -91,7 +91,7 @@ pub async fn run(path: &Path, args: &JsonFlag) -> Result<ExitCode, Failure> {
 }
 
 /// Reports from the lock whether a daemon runs, and the problems that only its process knows.
-fn of_daemon(record: Option<&DaemonRecord>) -> Vec<Degraded> {
+fn daemon_problems(record: Option<&DaemonRecord>) -> Vec<Degraded> {
     let none =
         "no daemon runs on this database, so nothing is polled or delivered; start it with trackpost run";
     let none = || vec![Degraded::new(DegradationKind::Daemon, None, None, none)];

@@ -33,9 +33,9 @@ pub async fn run(path: &Path, args: Subscribers) -> Result<ExitCode, Failure> {
     let config = &loaded.config;
     match args {
         Subscribers::List(format) => list(&store, config, format.json).await?,
-        Subscribers::Ping(of) => ping(&store, resolve::enabled_subscriber(config, &of.name)?).await?,
-        Subscribers::Pause(of) => pause(&store, &resolve::subscriber(config, &of.name)?.name).await?,
-        Subscribers::Resume(of) => resume(&store, &resolve::subscriber(config, &of.name)?.name).await?,
+        Subscribers::Ping(one) => ping(&store, resolve::enabled_subscriber(config, &one.name)?).await?,
+        Subscribers::Pause(one) => pause(&store, &resolve::subscriber(config, &one.name)?.name).await?,
+        Subscribers::Resume(one) => resume(&store, &resolve::subscriber(config, &one.name)?.name).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -62,9 +62,9 @@ async fn text(state: &HttpState, now: Timestamp) -> Result<String, StoreError> {
     let configured = Arc::clone(&state.configured.borrow());
     let accounts = state.store.account_views(&configured.accounts, now).await?;
     let subscribers = state.store.subscriber_views(&configured.subscribers).await?;
-    of_accounts(&mut registry, &accounts);
-    of_subscribers(&mut registry, &subscribers, now);
-    of_store(&mut registry, state).await?;
+    register_accounts(&mut registry, &accounts);
+    register_subscribers(&mut registry, &subscribers, now);
+    register_store(&mut registry, state).await?;
     let attention = gauges(&mut registry, "attention", "Problems that need attention, by kind", None);
     let degraded = attention::degraded_of(&state.store, &accounts, &subscribers, now).await?;
     for degraded in state.with_notices(degraded) {
@@ -108,7 +108,7 @@ fn register_counters(registry: &mut Registry, now: Timestamp) {
     );
 }
 
-fn of_accounts(registry: &mut Registry, views: &[AccountView]) {
+fn register_accounts(registry: &mut Registry, views: &[AccountView]) {
     let mut gauge = |name: &str, help: &str, unit: Option<Unit>, value: fn(&AccountView) -> f64| {
         let gauge = gauges(registry, name, help, unit);
         for view in views {
@@ -138,7 +138,7 @@ fn of_accounts(registry: &mut Registry, views: &[AccountView]) {
     }
 }
 
-fn of_subscribers(registry: &mut Registry, views: &[SubscriberView], now: Timestamp) {
+fn register_subscribers(registry: &mut Registry, views: &[SubscriberView], now: Timestamp) {
     let pending = gauges(registry, "deliveries_pending", "Pending deliveries", None);
     let oldest = gauges(
         registry,
@@ -160,7 +160,7 @@ fn of_subscribers(registry: &mut Registry, views: &[SubscriberView], now: Timest
     }
 }
 
-async fn of_store(registry: &mut Registry, state: &HttpState) -> Result<(), StoreError> {
+async fn register_store(registry: &mut Registry, state: &HttpState) -> Result<(), StoreError> {
     let labels = gauges(registry, "labels", "Labels by account and state", None);
     for count in state.store.label_counts().await? {
         labels.get_or_create(&[("account", count.account), ("state", count.state)]).set(count.labels as f64);

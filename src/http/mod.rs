@@ -110,19 +110,21 @@ pub async fn serve(
 }
 
 fn routes(state: HttpState) -> Router {
-    let of_pages = HttpState { store: state.store.for_pages(), ..state.clone() };
+    let page_state = HttpState { store: state.store.for_pages(), ..state.clone() };
     let limiter = Arc::new(page_limiter::PageLimiter::default());
     let pages = Router::new()
         .route("/labels/{id}", get(pages::label))
         .route("/subscribers/{name}", get(pages::subscriber))
         .route("/messages/{id}", get(pages::message))
         .route("/messages", get(feed::messages))
-        .with_state(of_pages.clone())
-        .merge(Router::new().route("/", get(pages::overview)).with_state((of_pages.clone(), Arc::default())))
+        .with_state(page_state.clone())
+        .merge(
+            Router::new().route("/", get(pages::overview)).with_state((page_state.clone(), Arc::default())),
+        )
         .route_layer(from_fn_with_state(limiter, page_limiter::limit));
     let guarded = Router::new()
         .route("/metrics", get(metrics::metrics))
-        .with_state((of_pages, Arc::default()))
+        .with_state((page_state, Arc::default()))
         .merge(pages)
         .route_layer(from_fn_with_state(state.clone(), guard::require_token));
     Router::new()

@@ -91,7 +91,7 @@ struct OpenConnections {
     routes: Router,
     tasks: JoinSet<()>,
     open: HashMap<Id, (AbortHandle, Arc<Activity>)>,
-    pace: Arc<RequestSpacing>,
+    spacing: Arc<RequestSpacing>,
     watch: Stopwatch,
     stop: watch::Sender<bool>,
 }
@@ -136,18 +136,18 @@ impl OpenConnections {
             routes,
             tasks: JoinSet::new(),
             open: HashMap::new(),
-            pace: Arc::default(),
+            spacing: Arc::default(),
             watch: Stopwatch::start(),
             stop: watch::Sender::new(false),
         }
     }
 
     fn has_room(&self) -> bool {
-        self.open.len() < http_connections() || self.dispensable().is_some()
+        self.open.len() < http_connections() || self.closable().is_some()
     }
 
     /// Returns the oldest idle connection, else the one with the longest running response, if longer than the limit.
-    fn dispensable(&self) -> Option<Id> {
+    fn closable(&self) -> Option<Id> {
         let now = millis(self.watch.elapsed());
         let of = |activity: &Activity| {
             (activity.responses.load(Ordering::Relaxed) > 0, activity.since.load(Ordering::Relaxed))
@@ -161,7 +161,7 @@ impl OpenConnections {
 
     fn start(&mut self, stream: TcpStream) {
         if self.open.len() >= http_connections()
-            && let Some(oldest) = self.dispensable()
+            && let Some(oldest) = self.closable()
             && let Some((task, _)) = self.open.remove(&oldest)
         {
             task.abort();
@@ -170,15 +170,15 @@ impl OpenConnections {
             Arc::new(Activity { watch: self.watch, responses: AtomicU32::new(0), since: AtomicU64::new(0) });
         activity.note();
         let routes = TowerToHyperService::new(self.routes.clone());
-        let (pace, noted, mut stopped) =
-            (Arc::clone(&self.pace), Arc::clone(&activity), self.stop.subscribe());
+        let (spacing, noted, mut stopped) =
+            (Arc::clone(&self.spacing), Arc::clone(&activity), self.stop.subscribe());
         let task = self.tasks.spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let (busy, pace) = (RunningResponse::begin(&noted), Arc::clone(&pace));
+                let (busy, spacing) = (RunningResponse::begin(&noted), Arc::clone(&spacing));
                 let response = routes.call(request.map(Body::new));
                 async move {
                     let responded = async {
-                        pace.wait().await;
+                        spacing.wait().await;
                         response.await
                     };
                     let response = match tokio::time::timeout(RESPONSE_TIMEOUT, responded).await {

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 
 pub use develop::{Demo, Listen, OtherSignatureArgs, Sandbox, Simulate, Verify};
 pub use operate::{
-    Accounts, Deliveries, DeliveryList, History, LabelIds, LabelList, Labels, OfLabel, Replay, Subscribers,
+    Accounts, Deliveries, DeliveryList, History, LabelIds, LabelList, Labels, OneLabel, Replay, Subscribers,
 };
 
 use examples as e;
@@ -70,7 +70,7 @@ pub enum Verb {
     History(History),
     /// Explains the time of a label's next poll, and prints its last polls.
     #[command(after_help = e::EXPLAIN)]
-    Explain(OfLabel),
+    Explain(OneLabel),
     /// Lists, shows and retries deliveries.
     #[command(subcommand, after_help = e::DELIVERIES)]
     Deliveries(Deliveries),

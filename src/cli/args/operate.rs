@@ -20,7 +20,7 @@ pub enum Labels {
     List(LabelList),
     /// Shows one label.
     #[command(after_help = e::LABELS_SHOW)]
-    Show(OfLabel),
+    Show(OneLabel),
     /// Registers labels by hand, in addition to the label files.
     #[command(after_help = e::LABELS_ADD)]
     Add {
@@ -73,7 +73,7 @@ pub struct LabelList {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct OfLabel {
+pub struct OneLabel {
     /// Label id, or a tracking number that only one label has.
     #[arg(value_name = "ID")]
     pub id: String,
@@ -182,17 +182,17 @@ pub enum Subscribers {
     List(JsonFlag),
     /// Sends a signed ping through the daemon, and prints the outcome.
     #[command(after_help = e::SUBSCRIBERS_PING)]
-    Ping(OfSubscriber),
+    Ping(OneSubscriber),
     /// Stops sending to a subscriber until it is resumed; its deliveries are kept.
     #[command(after_help = e::SUBSCRIBERS_PAUSE)]
-    Pause(OfSubscriber),
+    Pause(OneSubscriber),
     /// Ends a pause and sends the pending deliveries.
     #[command(after_help = e::SUBSCRIBERS_RESUME)]
-    Resume(OfSubscriber),
+    Resume(OneSubscriber),
 }
 
 #[derive(Debug, clap::Args)]
-pub struct OfSubscriber {
+pub struct OneSubscriber {
     /// Name of the subscriber.
     #[arg(value_name = "NAME")]
     pub name: String,

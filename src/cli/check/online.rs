@@ -44,24 +44,24 @@ pub async fn run(loaded: &Loaded, mut each: impl FnMut(&OnlineCheck)) -> Result<
     let mut checks = Vec::new();
     for account in loaded.config.accounts.values() {
         let client = Client::new(&tls, account)?;
-        let check = of_account(&client, loaded, account).await?;
+        let check = check_account(&client, loaded, account).await?;
         each(&check);
         checks.push(check);
         if let Some(url) = account.labels_url().filter(|_| account.discover.enabled) {
-            let check = of_discovery(&client, account, &url).await;
+            let check = check_discovery(&client, account, &url).await;
             each(&check);
             checks.push(check);
         }
     }
     for subscriber in loaded.config.subscribers.values().filter(|subscriber| subscriber.enabled) {
-        let check = of_subscriber(subscriber).await?;
+        let check = check_subscriber(subscriber).await?;
         each(&check);
         checks.push(check);
     }
     Ok(checks)
 }
 
-async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Result<OnlineCheck, Failure> {
+async fn check_account(client: &Client, loaded: &Loaded, account: &Account) -> Result<OnlineCheck, Failure> {
     let label: LabelId = match loaded.sources.first_of(&account.name) {
         Some(label) => label.key.id,
         None => PROBE.parse()?,
@@ -72,7 +72,7 @@ async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Resu
 }
 
 /// Checks that the list of labels can be read. Its contents are ignored, as they are personal data.
-async fn of_discovery(client: &Client, account: &Account, url: &str) -> OnlineCheck {
+async fn check_discovery(client: &Client, account: &Account, url: &str) -> OnlineCheck {
     let now = clock::now();
     let request = ListRequest { created_from: now, page: 1, page_size: 1, voided_only: false };
     let (ok, detail) = match client.list(account, url, request, now).await {
@@ -112,7 +112,7 @@ fn classify(reading: &Reading, label: &LabelId) -> (bool, String) {
     }
 }
 
-async fn of_subscriber(subscriber: &Subscriber) -> Result<OnlineCheck, Failure> {
+async fn check_subscriber(subscriber: &Subscriber) -> Result<OnlineCheck, Failure> {
     let now = clock::now();
     let ping = Ping::new(&subscriber.name, now);
     let callback = Callback {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 
 use super::Failure;
-use crate::cli::args::{LabelList, OfLabel};
+use crate::cli::args::{LabelList, OneLabel};
 use crate::cli::output::{self, instant, instant_or_dash, or_dash};
 use crate::cli::resolve;
 use crate::cli::table::{self, Table};
@@ -77,7 +77,7 @@ fn row(label: &LabelView) -> [String; 8] {
     ]
 }
 
-pub async fn show(store: &Store, config: &Config, args: &OfLabel) -> Result<ExitCode, Failure> {
+pub async fn show(store: &Store, config: &Config, args: &OneLabel) -> Result<ExitCode, Failure> {
     let account = args.account.as_deref();
     let recorded = resolve::recorded_label(store, config, &args.id, account, clock::now()).await?;
     let view = LabelView { next_poll_at: recorded.expected, ..recorded.label };
