@@ -9,16 +9,15 @@ use super::args::Accounts;
 use super::output::{self, roughly};
 use super::{Failure, open_store_to_read, table};
 use crate::clock;
-use crate::config::Config;
+use crate::explanation::stretch_text;
 use crate::store::views::accounts::AccountView;
 use crate::store::views::attention::Configured;
-use crate::store::{Store, StoreError};
 
-pub async fn run(path: &Path, what: Accounts) -> Result<ExitCode, Failure> {
-    let Accounts::List(listing) = what;
+pub async fn run(path: &Path, args: Accounts) -> Result<ExitCode, Failure> {
+    let Accounts::List(format) = args;
     let (loaded, store) = open_store_to_read(path).await?;
-    let views = views(&store, &loaded.config).await?;
-    if listing.json {
+    let views = store.account_views(&Configured::of(&loaded.config).accounts, clock::now()).await?;
+    if format.json {
         output::json_lines(&views)?;
     } else if views.is_empty() {
         output::line("the configuration has no accounts");
@@ -26,11 +25,6 @@ pub async fn run(path: &Path, what: Accounts) -> Result<ExitCode, Failure> {
         print(&views);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Returns the configured accounts, by name.
-pub(super) async fn views(store: &Store, config: &Config) -> Result<Vec<AccountView>, StoreError> {
-    store.account_views(&Configured::of(config).accounts, clock::now()).await
 }
 
 /// Prints a row per account.
@@ -61,7 +55,7 @@ fn row(view: &AccountView) -> [String; 9] {
         format!("{}{detail}", view.status.as_str()),
         format!("{} of {}", view.requests_last_minute, view.requests_per_minute),
         format!("{}{budget}", view.requests_this_month),
-        view.stretch.map_or_else(|| "no requests allowed".to_owned(), |stretch| format!("{stretch:.2}")),
+        stretch_text(view.stretch),
         view.due.to_string(),
         match view.first_polls_take.filter(|_| view.first_polls_waiting > 0) {
             Some(take) => {
@@ -70,7 +64,7 @@ fn row(view: &AccountView) -> [String; 9] {
             }
             None => view.first_polls_waiting.to_string(),
         },
-        table::instant(view.next_probe_at),
-        table::instant(view.last_success_at),
+        table::instant_cell(view.next_probe_at),
+        table::instant_cell(view.last_success_at),
     ]
 }

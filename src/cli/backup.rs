@@ -13,11 +13,11 @@ use crate::clock;
 use crate::store::backup::Backup;
 
 /// Interval at which the size of the copy is read.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+const READ_INTERVAL: Duration = Duration::from_millis(200);
 
-pub async fn run(config: &Path, what: &args::Backup) -> Result<ExitCode, Failure> {
+pub async fn run(config: &Path, args: &args::Backup) -> Result<ExitCode, Failure> {
     let database = existing_database(&readable(config)?.config.store.path)?;
-    let backup = Backup::begin(&database, &what.file).await?;
+    let backup = Backup::begin(&database, &args.file).await?;
     let partial = backup.partial().to_owned();
     let mut progress = Progress::new("backup", Unit::Bytes, Some(backup.expected_bytes()));
     let mut writing = pin!(backup.write());
@@ -26,10 +26,10 @@ pub async fn run(config: &Path, what: &args::Backup) -> Result<ExitCode, Failure
         tokio::select! {
             written = &mut writing => break written?,
             () = &mut interrupted => return Err(Failure::new("the backup was interrupted; nothing was kept")),
-            () = clock::sleep(POLL_INTERVAL) => progress.set(partial.metadata().map_or(0, |file| file.len())),
+            () = clock::sleep(READ_INTERVAL) => progress.set(partial.metadata().map_or(0, |file| file.len())),
         }
     };
     drop(progress);
-    output::line(format!("{}: {}, checked", what.file.display(), HumanBytes(bytes)));
+    output::line(format!("{}: {}, checked", args.file.display(), HumanBytes(bytes)));
     Ok(ExitCode::SUCCESS)
 }

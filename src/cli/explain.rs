@@ -6,13 +6,11 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::args::OfLabel;
-use super::output;
+use super::args::OneLabel;
+use super::output::{self, or_dash};
 use super::{Failure, open_store_to_read, resolve, table};
 use crate::clock;
 use crate::config::duration;
-use crate::domain::label::AccountName;
-use crate::domain::polling::outlook::AccountLimits;
 use crate::domain::polling::poll::PollSummary;
 use crate::domain::polling::reason::PollReason;
 use crate::domain::time::serialize_instant_or_null;
@@ -43,16 +41,10 @@ struct RecentPoll<'a> {
     messages: usize,
 }
 
-pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, args: &OneLabel) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
-    let (label, key) =
-        resolve::label_or_tracking(&store, &loaded.config, &what.id, what.account.as_deref()).await?;
-    let now = clock::now();
-    let limits =
-        |account: &str| loaded.config.accounts.get(&AccountName::new(account)).map(AccountLimits::from);
-    let Some(recorded) = Recorded::read(&store, label.row, limits, now).await? else {
-        return Err(Failure::new(format!("{} was removed meanwhile", key.id)));
-    };
+    let (now, account) = (clock::now(), args.account.as_deref());
+    let recorded = resolve::recorded_label(&store, &loaded.config, &args.id, account, now).await?;
     let Recorded { label: view, detail, expected, outlook, .. } = &recorded;
     let reason = detail.poll_state.reason.as_ref().filter(|_| expected.is_some());
     let explanation = Explanation {
@@ -67,7 +59,7 @@ pub async fn run(path: &Path, what: &OfLabel) -> Result<ExitCode, Failure> {
         reasons: reasons(&recorded, now),
         recent: detail.recent_polls.iter().map(RecentPoll::of).collect(),
     };
-    if what.listing.json {
+    if args.format.json {
         output::json_lines(&[explanation])?;
     } else {
         print(&recorded, &explanation, now);
@@ -108,9 +100,9 @@ fn print(recorded: &Recorded, explanation: &Explanation<'_>, now: Timestamp) {
         .iter()
         .map(|poll| {
             [
-                table::instant(poll.at),
+                table::instant_cell(poll.at),
                 poll.outcome.to_owned(),
-                poll.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
+                or_dash(poll.status),
                 poll.messages.to_string(),
                 poll.detail.unwrap_or_default().to_owned(),
             ]

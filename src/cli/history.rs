@@ -3,28 +3,26 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde::Deserialize;
-
 use super::args::History;
 use super::output::{self, or_dash};
-use super::table::{self, instant};
+use super::table::{self, instant_cell};
 use super::{Failure, open_store_to_read, resolve};
-use crate::domain::tracking::{Text, replace_lone_surrogates};
+use crate::explanation::event::{self, EventText};
 use crate::store::Store;
 use crate::store::views::deliveries::DeliveryView;
 use crate::store::views::events::EventView;
 
-pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, args: &History) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
-    let Some(id) = &what.id else { return journeys(&store).await };
+    let Some(id) = &args.id else { return journeys(&store).await };
     let (label, key) =
-        resolve::label_or_tracking(&store, &loaded.config, id, what.account.as_deref()).await?;
-    if what.journeys {
+        resolve::label_or_tracking(&store, &loaded.config, id, args.account.as_deref()).await?;
+    if args.journeys {
         output::json_lines(store.journey(label.row).await?.as_slice())?;
         return Ok(ExitCode::SUCCESS);
     }
     let events = store.label_events(label.row, u32::MAX).await?;
-    if what.listing.json {
+    if args.format.json {
         output::json_lines(&events)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -52,51 +50,17 @@ pub async fn run(path: &Path, what: &History) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fields of a carrier event that are printed.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ScanFields {
-    occurred_at: Text,
-    carrier_occurred_at: Text,
-    description: Text,
-    carrier_status_description: Text,
-    event_description: Text,
-    city_locality: Text,
-    state_province: Text,
-    country_code: Text,
-}
-
-impl ScanFields {
-    /// Returns the carrier's local time, if the API has it.
-    fn time(&self) -> Option<&str> {
-        self.carrier_occurred_at.as_deref().or(self.occurred_at.as_deref())
-    }
-
-    fn place(&self) -> String {
-        let parts = [&self.city_locality, &self.state_province, &self.country_code];
-        let parts: Vec<&str> = parts.into_iter().filter_map(Text::as_deref).map(str::trim).collect();
-        or_dash(Some(parts.join(", ").as_str()).filter(|place| !place.is_empty()))
-    }
-
-    fn description(&self) -> Option<&str> {
-        [&self.description, &self.event_description, &self.carrier_status_description]
-            .into_iter()
-            .find_map(Text::as_deref)
-    }
-}
-
 fn event_row(event: &EventView) -> [String; 7] {
-    let scan: ScanFields =
-        serde_json::from_str(&replace_lone_surrogates(event.event.get())).unwrap_or_default();
+    let text = EventText::of(&event::parse(event.event.get()));
     let marks = [
         event.late.then(|| "late".to_owned()),
-        event.retracted_at.map(|at| format!("retracted {}", instant(Some(at)))),
+        event.retracted_at.map(|at| format!("retracted {}", instant_cell(at))),
     ];
     [
-        instant(Some(event.first_seen_at)),
-        or_dash(scan.time()).replace('T', " "),
-        scan.place(),
-        or_dash(scan.description()),
+        instant_cell(event.first_seen_at),
+        or_dash(text.time.as_deref()).replace('T', " "),
+        or_dash(text.place.as_deref()),
+        or_dash(text.description.as_deref()),
         event.event_id.clone(),
         event.revision.to_string(),
         marks.into_iter().flatten().collect::<Vec<_>>().join(", "),
@@ -106,7 +70,7 @@ fn event_row(event: &EventView) -> [String; 7] {
 fn change_rows(event: &EventView) -> impl Iterator<Item = [String; 4]> + '_ {
     event.changes.iter().map(|change| {
         let fields: Vec<String> = serde_json::from_str(change.fields.get()).unwrap_or_default();
-        [event.event_id.clone(), instant(Some(change.at)), change.kind.clone(), fields.join(", ")]
+        [event.event_id.clone(), instant_cell(change.at), change.kind.clone(), fields.join(", ")]
     })
 }
 
@@ -125,12 +89,12 @@ async fn journeys(store: &Store) -> Result<ExitCode, Failure> {
 
 fn callback_row(delivery: &DeliveryView) -> [String; 7] {
     [
-        delivery.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
+        or_dash(delivery.seq),
         delivery.r#type.clone(),
         delivery.subscriber.clone(),
         delivery.state.clone(),
         delivery.attempts.to_string(),
-        instant(delivery.delivered_at),
+        instant_cell(delivery.delivered_at),
         delivery.delivery_id.clone(),
     ]
 }

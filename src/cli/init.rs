@@ -21,9 +21,9 @@ const NO_KEY: &str = "PUT-YOUR-SHIPSTATION-API-KEY-HERE";
 /// Address of the sandbox in the configuration of `--sandbox`.
 const SANDBOX: &str = "127.0.0.1:9786";
 
-pub fn run(what: &Init) -> Result<ExitCode, Failure> {
-    let files = files(what)?;
-    for name in files.iter().map(|(name, _)| *name).chain((!what.sandbox).then_some(LABELS)) {
+pub fn run(args: &Init) -> Result<ExitCode, Failure> {
+    let files = files(args)?;
+    for name in files.iter().map(|(name, _)| *name).chain((!args.sandbox).then_some(LABELS)) {
         if Path::new(name).symlink_metadata().is_ok() {
             return Err(Failure::new(format!("{name} already exists; no file was written"))
                 .hint("run init in an empty folder, or remove the file"));
@@ -34,24 +34,24 @@ pub fn run(what: &Init) -> Result<ExitCode, Failure> {
     }
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
     output::line(format!("wrote {}", names.join(", ")));
-    if !what.sandbox {
+    if !args.sandbox {
         DirBuilder::new()
             .mode(0o700)
             .create(LABELS)
             .map_err(|error| Failure::new(format!("{LABELS}: {error}")))?;
     }
-    output::print(&next(what, files.iter().any(|(_, text)| text.starts_with(NO_KEY))));
+    output::print(&next(args, files.iter().any(|(_, text)| text.starts_with(NO_KEY))));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Returns the names and contents of the files, the configuration last.
-fn files(what: &Init) -> Result<Vec<(&'static str, String)>, Failure> {
+fn files(args: &Init) -> Result<Vec<(&'static str, String)>, Failure> {
     let secret = SigningSecret::encode(&clock::random_bytes::<32>()) + "\n";
-    let url = toml_string(&what.url);
-    if what.sandbox {
+    let url = toml_string(&args.url);
+    if args.sandbox {
         return Ok(vec![(SECRET, secret), (CONFIG, sandboxed(&url))]);
     }
-    let key = match what.api_key.clone().map_or_else(read_api_key, Ok)? {
+    let key = match args.api_key.clone().map_or_else(read_api_key, Ok)? {
         key if key.trim().is_empty() => NO_KEY.to_owned(),
         key => key.trim().to_owned(),
     };
@@ -123,14 +123,14 @@ fn write(name: &str, text: &str) -> io::Result<()> {
 }
 
 /// Returns the next commands, each with its purpose.
-fn next(what: &Init, key_is_missing: bool) -> String {
+fn next(args: &Init, key_is_missing: bool) -> String {
     let mut text = String::from("\nnext:\n");
     let mut add = |command: &str, comment: &str| text.push_str(&format!("  {command:<72} # {comment}\n"));
     if key_is_missing {
         add(&format!("${{EDITOR:-vi}} {API_KEY}"), "insert your API key");
     }
     add(&format!("export TRACKPOST_CONFIG=$PWD/{CONFIG}"), &format!("instead of {DEFAULT_CONFIG}"));
-    if what.sandbox {
+    if args.sandbox {
         let command = format!("trackpost sandbox --listen {SANDBOX} --time-factor 3600");
         add(&command, "in another terminal: a fake ShipStation");
     } else {

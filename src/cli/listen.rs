@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::args;
 use super::other_signatures::OtherSignatures;
+use super::output::or_dash;
 use super::sandbox::no_bind;
 use super::{Failure, output};
 use crate::daemon::stop_signal;
@@ -19,25 +20,25 @@ use crate::domain::messages::signature::SigningSecret;
 use crate::domain::messages::signature::inspect::Inspection;
 use crate::sandbox::{Answer, ReceivedCallback, Receiver, ReceiverOptions, Verified};
 
-pub async fn run(what: &args::Listen) -> Result<ExitCode, Failure> {
-    let secrets = secrets(&what.secret)?;
+pub async fn run(args: &args::Listen) -> Result<ExitCode, Failure> {
+    let secrets = secrets(&args.secret)?;
     let checked = !secrets.is_empty();
-    let checks = OtherSignatures::read(&what.other_signatures)?;
+    let checks = OtherSignatures::read(&args.other_signatures)?;
     let stopped = stop_signal()?;
     let (watch, mut callbacks) = mpsc::unbounded_channel();
     let options = ReceiverOptions {
         secrets,
-        answer: Answer::status(what.status),
+        answer: Answer::status(args.status),
         keep: 1,
         watch: Some(watch),
         ..ReceiverOptions::default()
     };
     let receiver =
-        Receiver::bind(what.listen, options).await.map_err(|error| no_bind(what.listen, &error))?;
-    announce(&receiver, checked, what);
+        Receiver::bind(args.listen, options).await.map_err(|error| no_bind(args.listen, &error))?;
+    announce(&receiver, checked, args);
     let print = async {
         while let Some(callback) = callbacks.recv().await {
-            output::print(&report(&callback, &checks, what.json)?);
+            output::print(&report(&callback, &checks, args.json)?);
         }
         Ok::<(), serde_json::Error>(())
     };
@@ -59,15 +60,15 @@ fn secrets(texts: &[String]) -> Result<Vec<SigningSecret>, Failure> {
 }
 
 /// Prints the first line: the address and the URL to configure.
-fn announce(receiver: &Receiver, checked: bool, what: &args::Listen) {
+fn announce(receiver: &Receiver, checked: bool, args: &args::Listen) {
     let (addr, url) = (receiver.addr(), receiver.url());
-    if what.json {
+    if args.json {
         output::line(serde_json::json!({ "listening": addr.to_string(), "url": url }));
     } else {
         let note = if checked { "" } else { "; no --secret, so signatures are not verified" };
         output::line(format!(
             "listening on {addr}: set url = \"{url}\" for a subscriber; every callback is answered {}{note}",
-            what.status
+            args.status
         ));
     }
 }
@@ -77,13 +78,13 @@ fn report(
     checks: &OtherSignatures,
     json: bool,
 ) -> Result<String, serde_json::Error> {
-    let beside =
+    let other =
         checks.any().then(|| checks.inspect(|name| callback.header(name), &callback.body, callback.at));
     if json {
-        let shown = ShownCallback::of(callback, beside.as_ref());
+        let shown = ShownCallback::of(callback, other.as_ref());
         Ok(serde_json::to_string(&shown)? + "\n")
     } else {
-        Ok(format!("{}{}\n", line(callback), beside.as_ref().map(other_signatures).unwrap_or_default()))
+        Ok(format!("{}{}\n", line(callback), other.as_ref().map(other_signatures).unwrap_or_default()))
     }
 }
 
@@ -106,30 +107,29 @@ fn problem(callback: &ReceivedCallback) -> Option<String> {
     }
 }
 
-/// Describes the checks of the signatures beside the standard one.
-fn other_signatures(beside: &Inspection) -> String {
-    let failed = beside.checks.iter().find_map(|step| Some((step.name, step.outcome.as_ref().err()?)));
+/// Describes the checks of the signatures other than the standard one.
+fn other_signatures(other: &Inspection) -> String {
+    let failed = other.checks.iter().find_map(|step| Some((step.name, step.outcome.as_ref().err()?)));
     if let Some((name, error)) = failed {
         return format!("; ✗ {name}: {error}");
     }
-    let mut kinds: Vec<&str> = beside.checks.iter().filter_map(|step| step.name.split(' ').next()).collect();
+    let mut kinds: Vec<&str> = other.checks.iter().filter_map(|step| step.name.split(' ').next()).collect();
     kinds.dedup();
     format!("; ✓ {}", kinds.join(" and "))
 }
 
 fn line(callback: &ReceivedCallback) -> String {
-    let dash = || "-".to_owned();
     let kind = kind(&callback.body).unwrap_or_else(|| "no type".to_owned());
-    let label = callback.label_id.clone().unwrap_or_else(dash);
-    let seq = callback.seq.map_or_else(dash, |seq| seq.to_string());
-    let id = callback.message_id.clone().unwrap_or_else(dash);
-    let attempt = callback.attempt.map_or_else(dash, |attempt| attempt.to_string());
+    let label = or_dash(callback.label_id.as_deref());
+    let seq = or_dash(callback.seq);
+    let id = or_dash(callback.message_id.as_deref());
+    let attempt = or_dash(callback.attempt);
     let verified = match problem(callback) {
         Some(problem) => format!("✗ {problem}"),
         None if callback.verified == Verified::Good => "✓ verified".to_owned(),
         None => "not checked".to_owned(),
     };
-    let answered = callback.answered.map_or_else(dash, |status| status.to_string());
+    let answered = or_dash(callback.answered);
     let (at, bytes) = (output::instant(callback.at), callback.body.len());
     format!(
         "{at}  {kind:<27} {label:<12} seq {seq:<4} {id}  attempt {attempt}  {verified}  {bytes} bytes, answered {answered}"
@@ -150,8 +150,8 @@ struct ShownCallback<'a> {
     /// Null without a secret.
     verified: Option<bool>,
     problem: Option<String>,
-    /// Whether all signatures beside the standard one are valid. Null without keys and secrets for them.
-    beside_verified: Option<bool>,
+    /// Whether all signatures other than the standard one are valid. Null without keys and secrets for them.
+    other_signatures_verified: Option<bool>,
     answered: Option<u16>,
     bytes: usize,
     headers: BTreeMap<&'a str, String>,
@@ -166,7 +166,7 @@ enum ShownBody<'a> {
 }
 
 impl<'a> ShownCallback<'a> {
-    fn of(callback: &'a ReceivedCallback, beside: Option<&Inspection>) -> Self {
+    fn of(callback: &'a ReceivedCallback, other: Option<&Inspection>) -> Self {
         let mut headers: BTreeMap<&str, String> = BTreeMap::new();
         for (name, value) in &callback.headers {
             let value = String::from_utf8_lossy(value.as_bytes());
@@ -184,7 +184,7 @@ impl<'a> ShownCallback<'a> {
             attempt: callback.attempt,
             verified: (callback.verified != Verified::Unchecked).then(|| callback.verified == Verified::Good),
             problem: problem(callback),
-            beside_verified: beside.map(Inspection::holds),
+            other_signatures_verified: other.map(Inspection::holds),
             answered: callback.answered,
             bytes: callback.body.len(),
             headers,
@@ -229,13 +229,13 @@ mod tests {
     fn checks_of_other_signatures_are_described() {
         use crate::domain::messages::signature::jwks::{self, VendorHeaders};
 
-        let beside = args::OtherSignatureArgs {
+        let args = args::OtherSignatureArgs {
             jwks: None,
             hmac_secret: Some("s3cret".to_owned()),
             hmac_header: "X-Sum".to_owned(),
             hmac_prefix: String::new(),
         };
-        let checks = OtherSignatures::read(&beside).unwrap();
+        let checks = OtherSignatures::read(&args).unwrap();
         let sum = "f6ee94e5c0dd6f0ef9bc2bd1e3d2d4cd4d2a4bd6dcbc4d0d80ea8ae2f5c2d3a1";
         let found =
             |value| checks.inspect(|name| (name == "x-sum").then_some(value), b"{}", Timestamp::UNIX_EPOCH);

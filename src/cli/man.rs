@@ -100,9 +100,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
 ];
 
-pub fn completions(what: &Completions) -> Result<ExitCode, Failure> {
+pub fn completions(args: &Completions) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(what.shell, &mut Args::command(), "trackpost", &mut script);
+    clap_complete::generate(args.shell, &mut Args::command(), "trackpost", &mut script);
     output::print(&String::from_utf8_lossy(&script));
     Ok(ExitCode::SUCCESS)
 }

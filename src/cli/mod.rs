@@ -9,6 +9,7 @@ mod check;
 mod deliveries;
 mod demo;
 mod explain;
+mod failure;
 mod history;
 mod init;
 mod jwks;
@@ -30,91 +31,23 @@ mod table;
 mod telemetry;
 mod verify;
 
-use std::error::Error;
-use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
 
 use clap::Parser as _;
 
 use crate::config::{Config, Environment, Faults, Loaded};
-use crate::daemon;
+use crate::daemon::{self, DaemonError};
 use crate::domain::words::counted;
-use crate::store::backup::BackupError;
-use crate::store::{Store, StoreError, lock};
+use crate::store::{Store, lock};
 use args::{Args, Verb};
+use failure::DATABASE;
+pub use failure::Failure;
 use output::OutputError;
-
-/// Path of the database, which failures name.
-static DATABASE: OnceLock<PathBuf> = OnceLock::new();
 
 /// Exit status of wrong usage, as in clap.
 const USAGE: u8 = 2;
-
-/// Reason of a failure, with a hint where there is one.
-#[derive(Debug)]
-pub struct Failure {
-    what: Box<dyn Error + Send + Sync>,
-    hint: Option<String>,
-    is_usage: bool,
-}
-
-impl Failure {
-    /// Creates a failure from a text.
-    pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into().into(), hint: None, is_usage: false }
-    }
-
-    /// Creates a failure of usage: exit status 2.
-    pub fn usage(what: impl Into<String>) -> Self {
-        Self { is_usage: true, ..Self::new(what) }
-    }
-
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-impl<E: Error + Send + Sync + 'static> From<E> for Failure {
-    fn from(error: E) -> Self {
-        let hint = known_hint(&error);
-        let what: Box<dyn Error + Send + Sync> = Box::new(error);
-        let what = what.downcast::<StoreError>().map_or_else(|other| other, |error| naming_database(*error));
-        Self { what, hint, is_usage: false }
-    }
-}
-
-fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
-    let of_daemon = error.downcast_ref().map(daemon::DaemonError::hint);
-    let of_backup = || error.downcast_ref().map(BackupError::hint);
-    let of_store = || error.downcast_ref().map(StoreError::hint);
-    of_daemon.or_else(of_backup).or_else(of_store).flatten().map(str::to_owned)
-}
-
-fn naming_database(error: StoreError) -> Box<dyn Error + Send + Sync> {
-    Box::new(match DATABASE.get() {
-        Some(path) => error.of(path),
-        None => error,
-    })
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.what)?;
-        let mut cause = self.what.source();
-        while let Some(error) = cause {
-            write!(f, "\n  because: {error}")?;
-            cause = error.source();
-        }
-        if let Some(hint) = &self.hint {
-            write!(f, "\nhint: {hint}")?;
-        }
-        Ok(())
-    }
-}
 
 /// Runs the command of the arguments.
 pub fn main() -> ExitCode {
@@ -136,7 +69,7 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(failure: &Failure) -> ExitCode {
-    if let Some(OutputError::Closed) = failure.what.downcast_ref() {
+    if let Some(OutputError::Closed) = failure.error.downcast_ref() {
         return ExitCode::SUCCESS;
     }
     output::print_error(failure);
@@ -158,43 +91,36 @@ fn print_clap(printed: &clap::Error) -> ExitCode {
 async fn verb(args: Args) -> Result<ExitCode, Failure> {
     let config = args.config;
     match args.verb {
-        Verb::Init(what) => init::run(&what),
+        Verb::Init(args) => init::run(&args),
         Verb::Run => run::run(&config).await,
         Verb::Reload => reload::run(&config).await,
-        Verb::Check(what) => check::run(&config, &what).await,
-        Verb::Demo(what) => demo::run(&what).await,
-        Verb::Sandbox(what) => sandbox::run(&what).await,
-        Verb::Listen(what) => listen::run(&what).await,
-        Verb::Verify(what) => verify::run(&what),
-        Verb::Labels(what) => labels::run(&config, what).await,
-        Verb::History(what) => history::run(&config, &what).await,
-        Verb::Explain(what) => explain::run(&config, &what).await,
-        Verb::Deliveries(what) => deliveries::run(&config, what).await,
-        Verb::Status(what) => status::run(&config, &what).await,
-        Verb::Accounts(what) => accounts::run(&config, what).await,
-        Verb::Subscribers(what) => subscribers::run(&config, what).await,
-        Verb::Replay(what) => replay::run(&config, &what).await,
-        Verb::Backup(what) => backup::run(&config, &what).await,
-        Verb::Simulate(what) => simulate::run(&what),
+        Verb::Check(args) => check::run(&config, &args).await,
+        Verb::Demo(args) => demo::run(&args).await,
+        Verb::Sandbox(args) => sandbox::run(&args).await,
+        Verb::Listen(args) => listen::run(&args).await,
+        Verb::Verify(args) => verify::run(&args),
+        Verb::Labels(args) => labels::run(&config, args).await,
+        Verb::History(args) => history::run(&config, &args).await,
+        Verb::Explain(args) => explain::run(&config, &args).await,
+        Verb::Deliveries(args) => deliveries::run(&config, args).await,
+        Verb::Status(args) => status::run(&config, &args).await,
+        Verb::Accounts(args) => accounts::run(&config, args).await,
+        Verb::Subscribers(args) => subscribers::run(&config, args).await,
+        Verb::Replay(args) => replay::run(&config, &args).await,
+        Verb::Backup(args) => backup::run(&config, &args).await,
+        Verb::Simulate(args) => simulate::run(&args),
         Verb::Jwks => jwks::run(&config),
-        Verb::Completions(what) => man::completions(&what),
+        Verb::Completions(args) => man::completions(&args),
         Verb::Man => man::man(),
     }
-}
-
-/// Reads the configuration for a command that works on the database; the daemon's secrets need not be readable.
-fn load(path: &Path) -> Result<Loaded, Failure> {
-    Config::load_beside(path, &Environment::capture()).map_err(|faults| config_failure(path, faults))
 }
 
 /// Hint where the configuration file does not exist.
 const NO_CONFIGURATION: &str = "trackpost init writes one; --config FILE names another";
 
 fn config_failure(path: &Path, faults: Faults) -> Failure {
-    Failure::from(faults).hint(match is_missing(path) {
-        true => NO_CONFIGURATION,
-        false => "correct the configuration; trackpost check reports all its faults",
-    })
+    let failure = Failure::from(DaemonError::Config(faults));
+    if is_missing(path) { failure.hint(NO_CONFIGURATION) } else { failure }
 }
 
 fn is_missing(path: &Path) -> bool {
@@ -237,9 +163,10 @@ fn readable(path: &Path) -> Result<Loaded, Failure> {
     Ok(loaded)
 }
 
-/// Opens the database of the configuration, with or without a running daemon.
+/// Opens the database of the configuration, with or without a running daemon. The daemon's secrets need not be readable.
 async fn open_store(path: &Path) -> Result<(Loaded, Store), Failure> {
-    open(load(path)?).await
+    let loaded = Config::load_beside(path, &Environment::capture());
+    open(loaded.map_err(|faults| config_failure(path, faults))?).await
 }
 
 async fn open(loaded: Loaded) -> Result<(Loaded, Store), Failure> {

@@ -1,4 +1,4 @@
-//! Signatures beside the standard one, for the commands that check callbacks: the vendor's RSA and the plain HMAC.
+//! Signatures other than the standard one, for the commands that check callbacks: the vendor's RSA and the plain HMAC.
 
 use std::fs;
 use std::path::Path;
@@ -23,11 +23,11 @@ pub struct OtherSignatures {
 }
 
 impl OtherSignatures {
-    pub fn read(what: &OtherSignatureArgs) -> Result<Self, Failure> {
-        let keys = what.jwks.as_deref().map(keys).transpose()?;
-        let hmac = what.hmac_secret.as_ref().map(|secret| HmacHeader {
-            name: what.hmac_header.clone(),
-            prefix: what.hmac_prefix.clone(),
+    pub fn read(args: &OtherSignatureArgs) -> Result<Self, Failure> {
+        let keys = args.jwks.as_deref().map(keys).transpose()?;
+        let hmac = args.hmac_secret.as_ref().map(|secret| HmacHeader {
+            name: args.hmac_header.clone(),
+            prefix: args.hmac_prefix.clone(),
             secret: Hidden::new(secret.clone()),
         });
         Ok(Self { keys, hmac })
@@ -62,8 +62,8 @@ impl OtherSignatures {
 }
 
 fn keys(path: &Path) -> Result<Vec<PublicKey>, Failure> {
-    let wrong = |what: String| {
-        Failure::new(format!("--jwks {}: {what}", path.display()))
+    let wrong = |problem: String| {
+        Failure::new(format!("--jwks {}: {problem}", path.display()))
             .hint("write the file with: trackpost jwks > keys.json, or: curl http://127.0.0.1:8787/jwks > keys.json")
     };
     let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;

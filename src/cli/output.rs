@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Failure;
 pub use crate::domain::delivery::outcome::outcome_in_words as outcome;
 pub use crate::domain::time::instant;
-pub use crate::explanation::{measured, roughly, shown};
+pub use crate::explanation::{instant_or_dash, instant_text, measured, roughly};
 
 /// Failure to write to stdout.
 #[derive(Debug, thiserror::Error)]
@@ -69,12 +69,15 @@ pub fn json_lines<T: Serialize>(rows: &[T]) -> Result<(), Failure> {
 
 /// Prints a line per field, with the values aligned; fields without a value are left out.
 pub fn block(fields: &[(&str, Option<String>)]) {
-    let width = fields.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0) + 1;
-    let lines = fields.iter().filter_map(|(name, value)| {
-        let value = plain(value.as_ref()?);
-        Some(format!("{:<width$} {value}\n", format!("{name}:")))
-    });
-    print(&lines.collect::<String>());
+    print(&block_text(fields.iter().map(|(name, value)| (*name, value.as_deref()))));
+}
+
+pub(super) fn block_text<'a>(fields: impl Iterator<Item = (&'a str, Option<&'a str>)> + Clone) -> String {
+    let width = fields.clone().map(|(name, _)| name.chars().count()).max().unwrap_or(0) + 1;
+    let line = |(name, value): (&str, Option<&str>)| {
+        Some(format!("{:<width$} {}\n", format!("{name}:"), plain(value?)))
+    };
+    fields.filter_map(line).collect()
 }
 
 /// The time of the next poll or attempt, with the wait until then; `never` without one.
@@ -98,8 +101,8 @@ fn is_bidi_control(c: char) -> bool {
 }
 
 /// A value or a dash.
-pub fn or_dash(value: Option<&str>) -> String {
-    value.unwrap_or("-").to_owned()
+pub fn or_dash(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub enum Unit {
 /// Progress of one piece of work. The bar disappears when this is dropped.
 #[derive(Debug)]
 pub struct Progress {
-    what: String,
+    name: String,
     unit: Unit,
     total: Option<u64>,
     bar: Option<ProgressBar>,
@@ -29,10 +29,10 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new(what: impl Into<String>, unit: Unit, total: Option<u64>) -> Self {
-        let what = what.into();
-        let bar = std::io::stderr().is_terminal().then(|| bar(&what, unit, total));
-        Self { what, unit, total, bar, printed_at: Stopwatch::start() }
+    pub fn new(name: impl Into<String>, unit: Unit, total: Option<u64>) -> Self {
+        let name = name.into();
+        let bar = std::io::stderr().is_terminal().then(|| bar(&name, unit, total));
+        Self { name, unit, total, bar, printed_at: Stopwatch::start() }
     }
 
     /// Shows that `done` is done.
@@ -55,7 +55,7 @@ impl Progress {
             Unit::Bytes => String::new(),
             Unit::Items(noun) => format!(" {noun}"),
         };
-        format!("{}: {}{of}{noun}", self.what, counted(done))
+        format!("{}: {}{of}{noun}", self.name, counted(done))
     }
 }
 
@@ -67,7 +67,7 @@ impl Drop for Progress {
     }
 }
 
-fn bar(what: &str, unit: Unit, total: Option<u64>) -> ProgressBar {
+fn bar(name: &str, unit: Unit, total: Option<u64>) -> ProgressBar {
     let counted = match (unit, total) {
         (Unit::Bytes, Some(_)) => "{bar:30} {bytes} of {total_bytes}, {eta} left".to_owned(),
         (Unit::Bytes, None) => "{spinner} {bytes}".to_owned(),
@@ -78,7 +78,7 @@ fn bar(what: &str, unit: Unit, total: Option<u64>) -> ProgressBar {
     };
     let style = ProgressStyle::with_template(&format!("{{msg}}: {counted}"));
     let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what.to_owned())
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(name.to_owned())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::config::{Config, Environment};
 use crate::store::lock::{self, DaemonRecord, ReloadOutcome};
 
 /// Interval at which the outcome is read.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const READ_INTERVAL: Duration = Duration::from_millis(50);
 /// Longest wait for a reload; reading a million labels takes less.
 const RELOAD_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -26,7 +26,7 @@ pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
         Err(faults) => {
             // As ExecReload= of systemd, the process id is known even so.
             let service = environment.get("MAINPID").and_then(|pid| pid.parse().ok());
-            service.map_or(Ok(()), hang_up)?;
+            service.map_or(Ok(()), send_sighup)?;
             return Err(config_failure(path, faults));
         }
     };
@@ -35,7 +35,7 @@ pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
         Failure::new(format!("no daemon runs on the database {}", shown.display()))
             .hint("start it with trackpost run; after a change of store.path, restart it instead")
     })?;
-    hang_up(before.pid)?;
+    send_sighup(before.pid)?;
     match outcome(&database, &before).await? {
         ReloadOutcome { applied: true, lines } => {
             output::line("configuration reloaded");
@@ -49,7 +49,7 @@ pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
     }
 }
 
-fn hang_up(pid: u32) -> Result<(), Failure> {
+fn send_sighup(pid: u32) -> Result<(), Failure> {
     let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let process =
         process.ok_or_else(|| Failure::new("the running daemon has not recorded its process id"))?;
@@ -71,7 +71,7 @@ async fn outcome(database: &Path, before: &DaemonRecord) -> Result<ReloadOutcome
             })?;
         match now.last_reload {
             Some(outcome) if now.reloads_ended > before.reloads_begun => return Ok(outcome),
-            _ => clock::sleep(POLL_INTERVAL).await,
+            _ => clock::sleep(READ_INTERVAL).await,
         }
     }
     Err(Failure::new(format!("trackpost (pid {}) has not finished its reload within 5 minutes", before.pid))

@@ -1,6 +1,6 @@
 //! `trackpost replay`: sends stored messages again to a subscriber.
 //!
-//! Messages are chosen and queued page by page. The courier of a running daemon notices within a second; without a daemon
+//! Messages are selected and queued page by page. The courier of a running daemon notices within a second; without a daemon
 //! the next start sends them.
 
 use std::path::Path;
@@ -22,21 +22,21 @@ use crate::domain::words::counted;
 use crate::store::Store;
 use crate::store::replay::{Repeat, ReplaySpan, StateBefore, StoredMessage};
 
-pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, args: &Replay) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store(path).await?;
     let now = clock::now();
-    let subscriber = resolve::enabled_subscriber(&loaded.config, &what.subscriber)?;
-    let since = what.since.map_or(Timestamp::MIN, |since| since.before(now));
-    let until = what.until.map_or(Timestamp::MAX, |until| until.before(now));
+    let subscriber = resolve::enabled_subscriber(&loaded.config, &args.subscriber)?;
+    let since = args.since.map_or(Timestamp::MIN, |since| since.before(now));
+    let until = args.until.map_or(Timestamp::MAX, |until| until.before(now));
     if since >= until {
         return Err(Failure::usage("--since must be before --until")
             .hint("a duration means this long ago, such as --since 2h --until 1h"));
     }
-    let mut choice =
-        Choice { state: what.state.as_deref(), wants: ReplayFilter::new(subscriber), waiting: 0 };
+    let state = args.state.as_deref().and_then(StateBefore::parse);
+    let mut selection = Selection { state, filter: ReplayFilter::new(subscriber) };
     let mut summary = ReplaySummary::default();
     let mut progress = Progress::new("replay", Unit::Items("messages"), None);
-    for label in labels(&store, what.label.as_deref()).await? {
+    for label in labels(&store, args.label.as_deref()).await? {
         let span = ReplaySpan { since, until, label };
         let mut last: Option<StoredMessage> = None;
         loop {
@@ -44,19 +44,22 @@ pub async fn run(path: &Path, what: &Replay) -> Result<ExitCode, Failure> {
             if page.is_empty() {
                 break;
             }
-            let chosen = choice.among(&page);
-            let first = summary.chosen;
-            chosen.iter().for_each(|stored| summary.add(stored));
-            if !what.dry_run {
-                summary.queued += queue(&store, subscriber, &chosen, first, what.rate, now).await?;
+            let selected = selection.select(&page);
+            let first = summary.selected;
+            selected.iter().for_each(|stored| summary.add(stored));
+            if state.is_none() {
+                let pending = page.iter().filter(|stored| stored.before == StateBefore::Pending);
+                summary.left_out += pending.count() as u64;
+            }
+            if !args.dry_run {
+                summary.queued += queue(&store, subscriber, &selected, first, args.rate, now).await?;
             }
             last = page.into_iter().next_back();
-            progress.set(summary.chosen);
+            progress.set(summary.selected);
         }
     }
     drop(progress);
-    summary.waiting = choice.waiting;
-    print_summary(&summary, what, subscriber);
+    print_summary(&summary, args, subscriber);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -67,37 +70,29 @@ async fn labels(store: &Store, id: Option<&str>) -> Result<Vec<Option<i64>>, Fai
 }
 
 /// Decides which stored messages are sent again.
-struct Choice<'a> {
-    state: Option<&'a str>,
-    wants: ReplayFilter<'a>,
-    /// Pending messages that were left out.
-    waiting: u64,
+struct Selection<'a> {
+    state: Option<StateBefore>,
+    filter: ReplayFilter<'a>,
 }
 
-impl Choice<'_> {
-    fn among(&mut self, page: &[StoredMessage]) -> Vec<StoredMessage> {
-        page.iter().filter(|stored| self.fits(stored)).cloned().collect()
+impl Selection<'_> {
+    fn select(&mut self, page: &[StoredMessage]) -> Vec<StoredMessage> {
+        page.iter().filter(|stored| self.is_selected(stored)).cloned().collect()
     }
 
-    fn fits(&mut self, stored: &StoredMessage) -> bool {
+    fn is_selected(&mut self, stored: &StoredMessage) -> bool {
         let account = stored.account.as_deref().map(AccountName::new);
         // A message of an unknown type is a ping, which is not repeated.
         let kind = MessageType::parse(&stored.kind);
         // The filter needs every message, because it decides about the messages of a poll together.
-        let wanted = kind.is_some_and(|kind| {
-            self.wants.includes(stored.label_row, stored.created_at, kind, account.as_ref())
+        let matches = kind.is_some_and(|kind| {
+            self.filter.includes(stored.label_row, stored.created_at, kind, account.as_ref())
         });
         match (self.state, stored.before) {
+            (Some(state), before) => before == state,
             (None, StateBefore::Delivered | StateBefore::Dead) => kind.is_some(),
-            (None, StateBefore::Never) => wanted,
-            (None, StateBefore::Pending) => {
-                self.waiting += 1;
-                false
-            }
-            (Some(_), StateBefore::Never) => false,
-            (Some(state), StateBefore::Pending) => state == "pending",
-            (Some(state), StateBefore::Delivered) => state == "delivered",
-            (Some(state), StateBefore::Dead) => state == "dead",
+            (None, StateBefore::Never) => matches,
+            (None, StateBefore::Pending) => false,
         }
     }
 }
@@ -105,13 +100,13 @@ impl Choice<'_> {
 async fn queue(
     store: &Store,
     subscriber: &Subscriber,
-    chosen: &[StoredMessage],
+    selected: &[StoredMessage],
     first: u64,
     rate: Option<u32>,
     now: Timestamp,
 ) -> Result<u64, Failure> {
     let again: Vec<Repeat> = (first..)
-        .zip(chosen)
+        .zip(selected)
         .map(|(index, stored)| Repeat {
             message: stored.row,
             lane: stored.lane,
@@ -134,21 +129,21 @@ fn wait(index: u64, rate: Option<u32>) -> SignedDuration {
 
 #[derive(Debug, Default)]
 struct ReplaySummary {
-    chosen: u64,
+    selected: u64,
     pending: u64,
     delivered: u64,
     dead: u64,
     never: u64,
     queued: u64,
     /// Pending messages that were left out, as they are queued already.
-    waiting: u64,
+    left_out: u64,
     first: Option<StoredMessage>,
     last: Option<StoredMessage>,
 }
 
 impl ReplaySummary {
     fn add(&mut self, stored: &StoredMessage) {
-        self.chosen += 1;
+        self.selected += 1;
         *match stored.before {
             StateBefore::Pending => &mut self.pending,
             StateBefore::Delivered => &mut self.delivered,
@@ -172,22 +167,22 @@ impl ReplaySummary {
             (self.pending, "pending"),
         ];
         let parts = parts.iter().filter(|(count, _)| *count > 0);
-        parts.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
+        parts.map(|(count, state)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
     }
 }
 
-fn print_summary(summary: &ReplaySummary, what: &Replay, subscriber: &Subscriber) {
+fn print_summary(summary: &ReplaySummary, args: &Replay, subscriber: &Subscriber) {
     let name = &subscriber.name;
-    if summary.chosen == 0 {
-        let waiting = match summary.waiting {
+    if summary.selected == 0 {
+        let queued = match summary.left_out {
             0 => String::new(),
             1 => "; 1 is queued already".to_owned(),
-            waiting => format!("; {waiting} are queued already"),
+            count => format!("; {count} are queued already"),
         };
-        return output::line(format!("no stored message matches: nothing to send again to {name}{waiting}"));
+        return output::line(format!("no stored message matches: nothing to send again to {name}{queued}"));
     }
-    let (count, done, end) = match what.dry_run {
-        true => (summary.chosen, "would be sent again to", "; nothing was queued"),
+    let (count, done, end) = match args.dry_run {
+        true => (summary.selected, "would be sent again to", "; nothing was queued"),
         false => (summary.queued, "queued for", ""),
     };
     output::line(format!("{} {done} {name} ({}){end}", counted(count, "message"), summary.parts()));
@@ -195,8 +190,8 @@ fn print_summary(summary: &ReplaySummary, what: &Replay, subscriber: &Subscriber
         ("first", summary.first.as_ref().map(message_line)),
         ("last", summary.last.as_ref().map(message_line)),
     ]);
-    if let Some(rate) = what.rate {
-        let takes = std::time::Duration::from_secs(summary.chosen.div_ceil(u64::from(rate.max(1))));
+    if let Some(rate) = args.rate {
+        let takes = std::time::Duration::from_secs(summary.selected.div_ceil(u64::from(rate.max(1))));
         output::line(format!("at {rate} a second this takes about {}", measured(takes)));
     }
 }

@@ -9,7 +9,9 @@ use crate::config::duration::{self, DurationError};
 use crate::config::{Config, nearest};
 use crate::domain::label::{AccountName, LabelId, LabelKey};
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
+use crate::domain::polling::outlook::AccountLimits;
 use crate::domain::time::{earlier, signed};
+use crate::explanation::poll::Recorded;
 use crate::store::Store;
 use crate::store::views::labels::LabelRef;
 
@@ -53,6 +55,20 @@ pub async fn label_or_tracking(
         }
         (None, _) => Err(wrong_id.hint("no registered label has this tracking number either")),
     }
+}
+
+/// Returns the records of the label with this id or tracking number.
+pub async fn recorded_label(
+    store: &Store,
+    config: &Config,
+    text: &str,
+    account: Option<&str>,
+    now: Timestamp,
+) -> Result<Recorded, Failure> {
+    let (label, key) = label_or_tracking(store, config, text, account).await?;
+    let limits = |account: &str| config.accounts.get(&AccountName::new(account)).map(AccountLimits::from);
+    let recorded = Recorded::read(store, label.row, limits, now).await?;
+    recorded.ok_or_else(|| Failure::new(format!("{} was removed meanwhile", key.id)))
 }
 
 fn choose(
@@ -108,8 +124,8 @@ pub fn subscriber<'a>(config: &'a Config, name: &str) -> Result<&'a Subscriber, 
     config.subscribers.get(&SubscriberName::new(name)).ok_or_else(|| unknown("subscriber", name, known()))
 }
 
-fn unknown(what: &str, name: &str, known: Vec<&str>) -> Failure {
-    let failure = Failure::new(format!("unknown {what} {}", name.escape_debug()));
+fn unknown(kind: &str, name: &str, known: Vec<&str>) -> Failure {
+    let failure = Failure::new(format!("unknown {kind} {}", name.escape_debug()));
     if known.is_empty() {
         return failure.hint("the configuration has none");
     }

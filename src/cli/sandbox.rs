@@ -26,10 +26,10 @@ struct Listening {
     base_url: String,
 }
 
-pub async fn run(what: &args::Sandbox) -> Result<ExitCode, Failure> {
-    let options = options(what)?;
+pub async fn run(args: &args::Sandbox) -> Result<ExitCode, Failure> {
+    let options = options(args)?;
     let stopped = stop_signal()?;
-    let sandbox = Sandbox::bind(what.listen, options).await.map_err(|error| no_bind(what.listen, &error))?;
+    let sandbox = Sandbox::bind(args.listen, options).await.map_err(|error| no_bind(args.listen, &error))?;
     let line = Listening { listening: sandbox.addr().to_string(), base_url: sandbox.base_url() };
     output::json_lines(&[line])?;
     sandbox.serve(stopped).await?;
@@ -45,14 +45,14 @@ pub(super) fn no_bind(listen: SocketAddr, error: &io::Error) -> Failure {
     }
 }
 
-fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
-    let factor = what.time_factor;
+fn options(args: &args::Sandbox) -> Result<SandboxOptions, Failure> {
+    let factor = args.time_factor;
     if !(factor.is_finite() && factor > 0.0 && factor <= MAX_TIME_FACTOR) {
         return Err(Failure::usage(format!(
             "--time-factor {factor}: must be above 0 and at most {MAX_TIME_FACTOR}"
         )));
     }
-    let journeys = match &what.journeys {
+    let journeys = match &args.journeys {
         Some(path) => {
             let shown = path.display().to_string();
             let text = fs::read_to_string(path).map_err(|error| wrong("--journeys", &shown, &error))?;
@@ -60,21 +60,21 @@ fn options(what: &args::Sandbox) -> Result<SandboxOptions, Failure> {
         }
         None => Vec::new(),
     };
-    if let Some(path) = &what.replay {
+    if let Some(path) = &args.replay {
         fs::read_dir(path).map_err(|error| wrong("--replay", path.display(), &error))?;
     }
     Ok(SandboxOptions {
-        api_keys: what.api_key.clone(),
-        rate_limit: Some(what.requests_per_minute).filter(|limit| *limit > 0),
+        api_keys: args.api_key.clone(),
+        rate_limit: Some(args.requests_per_minute).filter(|limit| *limit > 0),
         // Without any labels, every requested id gets a parcel.
-        auto: what.parcels == 0 && what.labels_per_hour == 0 && journeys.is_empty() && what.replay.is_none(),
-        seed: what.seed,
+        auto: args.parcels == 0 && args.labels_per_hour == 0 && journeys.is_empty() && args.replay.is_none(),
+        seed: args.seed,
         time_factor: factor,
-        labels: labels(what.parcels)?,
-        labels_per_hour: what.labels_per_hour,
+        labels: labels(args.parcels)?,
+        labels_per_hour: args.labels_per_hour,
         journeys,
-        replay: what.replay.clone(),
-        faults: what.fail.iter().chain(&what.slow).chain(&what.garble).copied().collect(),
+        replay: args.replay.clone(),
+        faults: args.fail.iter().chain(&args.slow).chain(&args.garble).copied().collect(),
         ..SandboxOptions::default()
     })
 }
@@ -98,8 +98,8 @@ mod tests {
     fn read(line: &str) -> Result<SandboxOptions, String> {
         let args = Args::try_parse_from(["trackpost", "sandbox"].into_iter().chain(line.split_whitespace()))
             .map_err(|error| error.to_string())?;
-        let Verb::Sandbox(what) = args.verb else { panic!("another verb") };
-        options(&what).map_err(|failure| failure.to_string())
+        let Verb::Sandbox(args) = args.verb else { panic!("another verb") };
+        options(&args).map_err(|failure| failure.to_string())
     }
 
     #[test]

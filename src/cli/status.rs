@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::args::Listing;
-use super::output::{self, shown};
+use super::args::JsonFlag;
+use super::output::{self, instant_text};
 use super::{Failure, accounts, open_store_to_read, subscribers};
 use crate::clock;
 use crate::domain::degraded::{DegradationKind, Degraded};
@@ -18,8 +18,7 @@ use crate::domain::time::serialize_instant_or_null;
 use crate::explanation::kind_in_words;
 use crate::store::lock::{self, DaemonRecord};
 use crate::store::views::accounts::AccountView;
-use crate::store::views::attention;
-use crate::store::views::attention::Configured;
+use crate::store::views::attention::{self, Configured};
 use crate::store::views::subscribers::SubscriberView;
 
 /// Status as printed by `--json`.
@@ -51,12 +50,15 @@ struct LeftOutFile {
     since: Option<Timestamp>,
 }
 
-pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, args: &JsonFlag) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store_to_read(path).await?;
     let configured = Configured::of(&loaded.config);
     let record = lock::daemon_record(store.path());
-    let mut attention = attention::degraded(&store, &configured, clock::now()).await?;
-    attention.extend(of_daemon(record.as_ref()));
+    let now = clock::now();
+    let accounts = store.account_views(&configured.accounts, now).await?;
+    let subscribers = store.subscriber_views(&configured.subscribers).await?;
+    let mut attention = attention::degraded_of(&store, &accounts, &subscribers, now).await?;
+    attention.extend(daemon_problems(record.as_ref()));
     attention.sort_by_key(|degraded| degraded.what);
     let left_out = store.label_files_left_out().await?.into_iter().map(|file| LeftOutFile {
         path: file.path,
@@ -75,12 +77,12 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
         },
         database: store.path().display().to_string(),
         attention,
-        accounts: accounts::views(&store, &loaded.config).await?,
+        accounts,
         labels,
-        subscribers: store.subscriber_views(&configured.subscribers).await?,
+        subscribers,
         label_files_left_out: left_out.collect(),
     };
-    if what.json {
+    if args.json {
         output::json_lines(&[status])?;
     } else {
         print(&status);
@@ -89,7 +91,7 @@ pub async fn run(path: &Path, what: &Listing) -> Result<ExitCode, Failure> {
 }
 
 /// Reports from the lock whether a daemon runs, and the problems that only its process knows.
-fn of_daemon(record: Option<&DaemonRecord>) -> Vec<Degraded> {
+fn daemon_problems(record: Option<&DaemonRecord>) -> Vec<Degraded> {
     let none =
         "no daemon runs on this database, so nothing is polled or delivered; start it with trackpost run";
     let none = || vec![Degraded::new(DegradationKind::Daemon, None, None, none)];
@@ -128,6 +130,6 @@ fn print(status: &StatusReport) {
 fn attention_line(degraded: &Degraded) -> String {
     let kind = kind_in_words(degraded.what);
     let name = degraded.name.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
-    let since = degraded.since.map(|at| format!(" (since {})", shown(Some(at)))).unwrap_or_default();
+    let since = degraded.since.map(|at| format!(" (since {})", instant_text(at))).unwrap_or_default();
     format!("- {kind}{name}: {}{since}", degraded.detail.as_deref().unwrap_or_default())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::args::Subscribers;
-use super::output::{self, or_dash, shown};
+use super::output::{self, instant_text, or_dash};
 use super::{Failure, open_store, open_store_to_read, resolve, table};
 use crate::clock::{self, Stopwatch};
 use crate::config::Config;
@@ -21,20 +21,21 @@ use crate::store::views::deliveries::{AttemptView, ID_PREFIX};
 use crate::store::views::subscribers::SubscriberView;
 
 /// Grace period on top of the subscriber's timeout, in which the daemon notices the ping and records its outcome.
-const TIMEOUT: Duration = Duration::from_secs(5);
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const PING_GRACE: Duration = Duration::from_secs(5);
+/// Interval at which the outcome is read.
+const READ_INTERVAL: Duration = Duration::from_millis(100);
 
-pub async fn run(path: &Path, what: Subscribers) -> Result<ExitCode, Failure> {
-    let (loaded, store) = match what {
+pub async fn run(path: &Path, args: Subscribers) -> Result<ExitCode, Failure> {
+    let (loaded, store) = match args {
         Subscribers::List(_) => open_store_to_read(path).await?,
         _ => open_store(path).await?,
     };
     let config = &loaded.config;
-    match what {
-        Subscribers::List(listing) => list(&store, config, listing.json).await?,
-        Subscribers::Ping(of) => ping(&store, resolve::subscriber(config, &of.name)?).await?,
-        Subscribers::Pause(of) => pause(&store, &resolve::subscriber(config, &of.name)?.name).await?,
-        Subscribers::Resume(of) => resume(&store, &resolve::subscriber(config, &of.name)?.name).await?,
+    match args {
+        Subscribers::List(format) => list(&store, config, format.json).await?,
+        Subscribers::Ping(one) => ping(&store, resolve::enabled_subscriber(config, &one.name)?).await?,
+        Subscribers::Pause(one) => pause(&store, &resolve::subscriber(config, &one.name)?.name).await?,
+        Subscribers::Resume(one) => resume(&store, &resolve::subscriber(config, &one.name)?.name).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -64,25 +65,23 @@ fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
     let state = match view.since.filter(|_| view.state != SubscriberStatus::Configured(HealthState::Ok)) {
         Some(since) => {
             let reason = or_dash(view.reason).replace('_', " ");
-            format!("{} since {} ({reason})", view.state.as_str(), table::instant(Some(since)))
+            format!("{} since {} ({reason})", view.state.as_str(), table::instant_cell(since))
         }
         None => view.state.as_str().to_owned(),
     };
     let held = view.held_until.filter(|until| *until > now);
-    let held = held.map(|until| format!(", Retry-After until {}", table::instant(Some(until))));
-    let failure = match &view.last_failure {
-        Some(failure) => {
-            format!("{} {}", table::instant(view.last_failure_at), output::outcome(failure))
-        }
-        None => "-".to_owned(),
-    };
+    let held = held.map(|until| format!(", Retry-After until {}", table::instant_cell(until)));
+    let failure = view
+        .last_failure
+        .as_ref()
+        .map(|failure| format!("{} {}", table::instant_cell(view.last_failure_at), output::outcome(failure)));
     [
         view.name.clone(),
         state + &held.unwrap_or_default(),
         view.pending.to_string(),
-        table::instant(view.oldest_pending_at),
-        table::instant(view.last_success_at),
-        failure,
+        table::instant_cell(view.oldest_pending_at),
+        table::instant_cell(view.last_success_at),
+        or_dash(failure),
     ]
 }
 
@@ -90,9 +89,6 @@ fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
 /// and does not change the subscriber's health.
 async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
     let name = &subscriber.name;
-    if !subscriber.enabled {
-        return Err(Failure::new(format!("{name} is disabled (enabled = false): nothing is sent to it")));
-    }
     let now = clock::now();
     let mut health = store.subscriber_health(name).await?;
     // A subscriber that answered 410 at its old URL may exist at the new one.
@@ -102,12 +98,12 @@ async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
             .hint(format!("trackpost subscribers resume {name}")));
     }
     let row = store.add_ping(name, Ping::new(name, now), now).await?;
-    let (watch, timeout) = (Stopwatch::start(), subscriber.timeout + TIMEOUT);
+    let (watch, timeout) = (Stopwatch::start(), subscriber.timeout + PING_GRACE);
     while watch.elapsed() < timeout {
         if let Some(attempt) = store.attempts_of(row).await?.pop() {
             return pinged(name, row, &attempt);
         }
-        clock::sleep(POLL_INTERVAL).await;
+        clock::sleep(READ_INTERVAL).await;
     }
     // A ping that arrives hours later would be misleading.
     if !store.withdraw_ping(row).await?
@@ -160,7 +156,7 @@ async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
         (false, HealthState::Failing) => format!("{name}: not paused but failing; a probe is sent now"),
         (false, _) => match held {
             Some(until) => {
-                let until = shown(Some(until));
+                let until = instant_text(until);
                 format!("{name}: not paused; its Retry-After until {until} is cancelled")
             }
             None => format!("{name}: not paused"),

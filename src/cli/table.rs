@@ -23,8 +23,8 @@ pub fn print<const N: usize>(
 }
 
 /// An instant in a cell, with a space to wrap at; or a dash.
-pub fn instant(at: Option<Timestamp>) -> String {
-    output::shown(at).replace('T', " ")
+pub fn instant_cell(at: impl Into<Option<Timestamp>>) -> String {
+    output::instant_or_dash(at.into()).replace('T', " ")
 }
 
 /// A table that is printed page by page. The first page determines the layout.
@@ -153,11 +153,13 @@ fn wrapped(cell: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// A row as a block of fields, and an empty line. Empty cells are left out.
 fn block(names: &[&str], row: &[String]) -> String {
-    let width = names.iter().map(|name| name.len()).max().unwrap_or(0) + 1;
-    let fields = names.iter().zip(row).filter(|(name, value)| !name.is_empty() && !value.is_empty());
-    let lines = fields.map(|(name, value)| format!("{:<width$} {value}\n", format!("{name}:")));
-    lines.chain(std::iter::once("\n".to_owned())).collect()
+    let fields = names
+        .iter()
+        .zip(row)
+        .map(|(name, cell)| (*name, Some(cell.as_str()).filter(|cell| !cell.is_empty())));
+    output::block_text(fields) + "\n"
 }
 
 #[cfg(test)]

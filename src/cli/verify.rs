@@ -18,18 +18,18 @@ use crate::clock;
 use crate::domain::messages::signature::SignedHeaders;
 use crate::domain::messages::signature::inspect::{Inspection, inspect};
 
-pub fn run(what: &args::Verify) -> Result<ExitCode, Failure> {
-    let headers = Headers::read(&what.header)?;
-    let body = body(what.body.as_deref())?;
-    let now = match what.at {
+pub fn run(args: &args::Verify) -> Result<ExitCode, Failure> {
+    let headers = Headers::read(&args.header)?;
+    let body = body(args.body.as_deref())?;
+    let now = match args.at {
         Some(seconds) => Timestamp::from_second(seconds)?,
         None => clock::now(),
     };
     let mut found = Inspection::default();
-    if let Some(secret) = &what.secret {
+    if let Some(secret) = &args.secret {
         found = found.and(inspect(secret, headers.signed_headers(), &body, now.as_second()));
     }
-    found = found.and(OtherSignatures::read(&what.other_signatures)?.inspect(
+    found = found.and(OtherSignatures::read(&args.other_signatures)?.inspect(
         |name| headers.header(name),
         &body,
         now,

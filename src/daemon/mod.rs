@@ -1,6 +1,6 @@
 //! The daemon: starts the workers, handles signals, stops.
 //!
-//! Only this module spawns tasks and handles signals. Start-up is the recovery path: everything that is not delivered
+//! Only this module starts workers and handles signals. Start-up is the recovery path: everything that is not delivered
 //! is in the database.
 
 mod reload;
@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Environment, Fault, Faults, Loaded};
 use crate::domain::time::millis;
-use crate::http::{self, Sources};
+use crate::http::{self, HttpState};
 use crate::notices::Notices;
 use crate::shipstation::{self, NoClient};
 use crate::store::lock::DaemonLock;
@@ -169,7 +169,7 @@ impl Daemon {
         let http = match listener {
             Some(listener) => {
                 let bound = listener.local_addr().ok();
-                let sources = Sources {
+                let state = HttpState {
                     store: store.clone(),
                     heartbeats: heartbeats.clone(),
                     ready: Arc::clone(&ready),
@@ -180,7 +180,7 @@ impl Daemon {
                     configured: workers.configured(),
                     jwks: workers.jwks(),
                 };
-                workers.serve(listener, sources);
+                workers.serve(listener, state);
                 bound
             }
             None => None,

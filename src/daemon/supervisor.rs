@@ -1,8 +1,8 @@
 //! The supervisor: the running workers, each with the configuration it was started with.
 //!
 //! A reload stops only the workers whose part of the configuration changed, and does not wait for them. Requests in
-//! flight of the old worker end within their time limit. Its successor begins when it has ended, so a subscriber never
-//! has two couriers at once.
+//! flight of a stopped worker end within their timeout. The next worker of the same name starts after the stopped one
+//! has ended, so a subscriber never has two couriers at once.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::domain::label::AccountName;
 use crate::domain::messages::signature::jwks;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::time::{later, signed};
-use crate::http::{self, Sources};
+use crate::http::{self, HttpState};
 use crate::notices::Notices;
 use crate::shipstation::{Client, Tls};
 use crate::store::views::attention::Configured;
@@ -55,14 +55,15 @@ struct RunningWorker {
     ended: EndSignal,
     /// The longest time a request of the worker may take.
     timeout: Duration,
-    /// The previous worker and when it must have ended.
-    before: Option<(EndSignal, Timestamp)>,
+    /// The previous worker of this name, if it was stopping at the start of this one.
+    before: Option<StoppingWorker>,
 }
 
 /// Closes when a worker has ended.
 type EndSignal = watch::Receiver<()>;
 
 /// A stopping worker.
+#[derive(Clone)]
 struct StoppingWorker {
     ended: EndSignal,
     /// A worker that has not ended by then hangs.
@@ -85,7 +86,7 @@ pub struct Supervisor {
     learned_rates: SharedRates,
     jwks: watch::Sender<Arc<str>>,
     configured: watch::Sender<Arc<Configured>>,
-    /// Stopping workers by name. Their successors wait for them.
+    /// Stopping workers by name. The next worker of a name waits for it.
     stopping: BTreeMap<String, StoppingWorker>,
     stopped: HashSet<Id>,
 }
@@ -147,7 +148,7 @@ impl Supervisor {
         self.others.extend([registrar, janitor]);
     }
 
-    pub fn serve(&mut self, listener: TcpListener, sources: Sources) {
+    pub fn serve(&mut self, listener: TcpListener, state: HttpState) {
         let running = self.start_worker(
             "the HTTP server",
             &Heartbeat::default(),
@@ -156,7 +157,7 @@ impl Supervisor {
                 let shutdown = async move {
                     let _ = stop.wait_for(|stop| *stop).await;
                 };
-                http::serve(listener, sources, shutdown).await;
+                http::serve(listener, state, shutdown).await;
                 Ok(())
             },
         );
@@ -223,10 +224,12 @@ impl Supervisor {
             .map(|(_, (courier, _))| courier);
         let now = clock::now();
         for running in accounts.chain(couriers) {
-            // A worker that still waits for its predecessor ends with it.
-            let waits = running.before.filter(|(ended, _)| ended.has_changed().is_ok());
-            let by =
-                waits.map_or_else(|| later(now, signed(running.timeout.saturating_add(GRACE))), |(_, by)| by);
+            // A worker that still waits for the previous one ends with it.
+            let before = running.before.filter(|before| before.ended.has_changed().is_ok());
+            let by = before.map_or_else(
+                || later(now, signed(running.timeout.saturating_add(GRACE))),
+                |before| before.by,
+            );
             running.stop.send_replace(true);
             self.heartbeats.stop(&running.name);
             self.stopped.insert(running.task);
@@ -261,17 +264,17 @@ impl Supervisor {
         let (stop, stopped) = watch::channel(false);
         let (alive, ended) = watch::channel(());
         let before = self.stopping.remove(name);
-        let waits = before.as_ref().map(|before| (before.ended.clone(), before.by));
+        let previous = before.clone();
         let (work, heartbeat, worker) = (work(stopped.clone()), heartbeat.clone(), name.to_owned());
         let task = self.tasks.spawn(async move {
-            if let Some(before) = before {
-                wait_for(before.ended, before.by, &heartbeat).await;
+            if let Some(before) = previous {
+                wait_for(before, &heartbeat).await;
             }
             let outcome = if *stopped.borrow() { Ok(()) } else { work.await };
             drop(alive);
             EndedWorker { worker, outcome }
         });
-        RunningWorker { name: name.to_owned(), stop, task: task.id(), ended, timeout, before: waits }
+        RunningWorker { name: name.to_owned(), stop, task: task.id(), ended, timeout, before }
     }
 
     /// Waits for a worker that ended without being stopped, which is a fault.
@@ -315,15 +318,15 @@ fn audience(config: &Config) -> Arc<Vec<Subscriber>> {
 }
 
 /// Waits for the previous worker. If it hangs, the heartbeat stops too, so the watchdog notices.
-async fn wait_for(mut before: EndSignal, by: Timestamp, heartbeat: &Heartbeat) {
+async fn wait_for(mut before: StoppingWorker, heartbeat: &Heartbeat) {
     loop {
         let now = clock::now();
-        if now < by {
+        if now < before.by {
             heartbeat.beat(now);
         }
         tokio::select! {
             // The channel only closes; it carries no messages.
-            _ = before.changed() => return,
+            _ = before.ended.changed() => return,
             () = clock::sleep(HEARTBEAT_INTERVAL) => {}
         }
     }
@@ -346,9 +349,9 @@ mod tests {
         let long_ago = earlier(now, SignedDuration::from_mins(10));
         for (by, silent) in [(later(now, signed(GRACE)), 0), (now, 1)] {
             let heartbeat = heartbeats.start("a courier", long_ago);
-            let (alive, before) = watch::channel(());
+            let (alive, ended) = watch::channel(());
             drop(alive);
-            wait_for(before, by, &heartbeat).await;
+            wait_for(StoppingWorker { ended, by }, &heartbeat).await;
             assert_eq!(heartbeats.silent(clock::now(), signed(GRACE)).len(), silent);
         }
     }

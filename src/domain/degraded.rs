@@ -7,36 +7,38 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain::delivery::health::HealthState;
 use crate::domain::delivery::outcome::outcome_in_words;
+use crate::domain::named_enum::named_enum;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::time::{after, instant, serialize_instant_or_null};
 use crate::domain::words::counted;
 
-/// Kind of a degradation, the most urgent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DegradationKind {
-    /// No daemon runs: nothing is polled or delivered.
-    Daemon,
-    /// This machine lacks descriptors, memory, ports or a name server.
-    Shortage,
-    /// The wall clock jumped within the last hour.
-    Clock,
-    /// An account is not ok: its labels are not polled.
-    Account,
-    /// A subscriber is failing or paused, or not configured while deliveries wait for it.
-    Subscriber,
-    /// The first polls of an account's labels take longer than an hour.
-    FirstPolls,
-    /// The last reload was rejected.
-    Reload,
-    /// A label file is left out.
-    LabelFile,
-    /// Label rows are left out.
-    LabelRow,
-    /// Label files are not watched.
-    Watch,
-    /// The write-ahead log of the database is large.
-    Wal,
+named_enum! {
+    /// Kind of a degradation, the most urgent first.
+    #[derive(Deserialize)]
+    pub enum DegradationKind {
+        /// No daemon runs: nothing is polled or delivered.
+        Daemon = "daemon",
+        /// This machine lacks descriptors, memory, ports or a name server.
+        Shortage = "shortage",
+        /// The wall clock jumped within the last hour.
+        Clock = "clock",
+        /// An account is not ok: its labels are not polled.
+        Account = "account",
+        /// A subscriber is failing or paused, or not configured while deliveries wait for it.
+        Subscriber = "subscriber",
+        /// The first polls of an account's labels take longer than an hour.
+        FirstPolls = "first_polls",
+        /// The last reload was rejected.
+        Reload = "reload",
+        /// A label file is left out.
+        LabelFile = "label_file",
+        /// Label rows are left out.
+        LabelRow = "label_row",
+        /// Label files are not watched.
+        Watch = "watch",
+        /// The write-ahead log of the database is large.
+        Wal = "wal",
+    }
 }
 
 /// A degradation.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{measured, roughly, shown};
+use super::{instant_or_dash, instant_text, measured, roughly};
 use crate::config::duration;
 use crate::domain::delivery::attempt::{ReachedStage, RetryAfterEffect, Stage};
 use crate::domain::delivery::health::HealthReason;
@@ -17,7 +17,7 @@ use crate::store::views::deliveries::{AttemptView, DeliveryView};
 pub fn reason(why: WaitReason, delivery: &DeliveryView, now: Timestamp) -> String {
     let (name, id) = (&delivery.subscriber, &delivery.delivery_id);
     let since =
-        |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(" since {}", shown(Some(at))));
+        |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(" since {}", instant_text(at)));
     match why {
         WaitReason::Delivered => "delivered: the receiver accepted it".to_owned(),
         WaitReason::Dead if delivery.r#type == PING => {
@@ -48,11 +48,11 @@ pub fn reason(why: WaitReason, delivery: &DeliveryView, now: Timestamp) -> Strin
             "{name} is failing{}: one probe at a time, the next at {}; probes alternate between the oldest and the newest \
              delivery not yet attempted; the others follow when one is accepted",
             since(from),
-            shown(at)
+            instant_or_dash(at)
         ),
         WaitReason::Held { until } => format!(
             "{name} answered 429 or 503 with Retry-After: nothing is sent to it until {}",
-            shown(Some(until))
+            instant_text(until)
         ),
         WaitReason::Planned(plan) => planned(plan, name),
         WaitReason::Due { since } => format!(
@@ -80,7 +80,7 @@ fn planned(plan: Due, name: &str) -> String {
         ),
         DueReason::RetryAfter { capped } => {
             let so = if capped { "for more than 24h, which is the maximum: " } else { "" };
-            format!("Retry-After of the receiver: this message waits {so}until {}", shown(Some(plan.at)))
+            format!("Retry-After of the receiver: this message waits {so}until {}", instant_text(plan.at))
         }
         DueReason::WaitsForProbe => {
             format!(
@@ -106,7 +106,7 @@ pub fn head(head: &DeliveryView, before: u64, outlook: &NextAttempt, now: Timest
     let seq = head.seq.map_or_else(String::new, |seq| format!(", seq {seq}"));
     let among = if before > 1 { format!(", the first of {before}") } else { String::new() };
     let when = match outlook.at {
-        Some(at) if at > now => format!("next attempted at {}", shown(Some(at))),
+        Some(at) if at > now => format!("next attempted at {}", instant_text(at)),
         Some(_) => "due".to_owned(),
         None => "not scheduled".to_owned(),
     };
@@ -156,7 +156,7 @@ pub fn then(
         _ => "no answer; ".to_owned(),
     };
     let after = waited.map(|waited| format!("{why}next attempt {} later", measured(waited)));
-    let by_hand = again.map(|at| format!("queued again at {}", shown(Some(at))));
+    let by_hand = again.map(|at| format!("queued again at {}", instant_text(at)));
     Some(match (by_hand, after) {
         // The new plan has replaced the earlier one.
         (Some(by_hand), _) => format!("{why}{by_hand}"),
@@ -168,7 +168,7 @@ pub fn then(
             format!("{why}dead: retry schedule used up while others were accepted")
         }
         (None, None) => match delivery.next_attempt_at {
-            Some(at) => format!("{why}next attempt {}", shown(Some(at))),
+            Some(at) => format!("{why}next attempt {}", instant_text(at)),
             None => format!("{why}next attempt: see above"),
         },
     })

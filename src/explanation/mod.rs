@@ -4,7 +4,9 @@
 
 pub mod delivery;
 pub mod detail;
+pub mod event;
 pub mod next;
+pub mod outlooks;
 pub mod poll;
 mod reason;
 
@@ -55,9 +57,19 @@ pub fn roughly(span: SignedDuration) -> String {
     duration::format(Duration::from_secs(seconds - seconds % unit))
 }
 
-/// Formats an instant for a table, or a dash.
-pub fn shown(at: Option<Timestamp>) -> String {
-    at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"))
+/// Formats the factor by which all waits of an account are longer than planned; `None`: no request is allowed.
+pub fn stretch_text(stretch: Option<f64>) -> String {
+    stretch.map_or_else(|| "no requests allowed".to_owned(), |stretch| format!("{stretch:.2}"))
+}
+
+/// Formats an instant for people, to the second.
+pub fn instant_text(at: Timestamp) -> String {
+    format!("{at:.0}")
+}
+
+/// The same, or a dash.
+pub fn instant_or_dash(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "-".to_owned(), instant_text)
 }
 
 #[cfg(test)]

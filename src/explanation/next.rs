@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use jiff::Timestamp;
 
-use super::shown;
+use super::{instant_or_dash, instant_text};
 use crate::domain::delivery::health::Health;
 use crate::domain::delivery::next_attempt::{
     DeliveryFacts, DeliveryState, NextAttempt, SubscriberConfig, WaitReason, next_attempt,
@@ -73,10 +73,10 @@ pub fn cell(next: &NextAttempt, now: Timestamp) -> String {
         Some(WaitReason::Paused { .. }) => "paused",
         _ if next.reasons.contains(&WaitReason::Behind) => "after an earlier one",
         Some(WaitReason::Probed { at: Some(at), .. }) if *at > now => {
-            return format!("probe {}", shown(Some(*at)));
+            return format!("probe {}", instant_text(*at));
         }
         _ if next.at.is_none_or(|at| at <= now) => "due",
-        _ => return shown(next.at),
+        _ => return instant_or_dash(next.at),
     };
     word.to_owned()
 }

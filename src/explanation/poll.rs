@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{reason, roughly, shown};
+use super::{instant_or_dash, instant_text, reason, roughly};
 use crate::config::duration;
 use crate::domain::degraded::{first_polls_in_words, first_polls_take};
 use crate::domain::label::AccountName;
@@ -87,7 +87,10 @@ fn of_state(recorded: &Recorded, now: Timestamp) -> String {
         }
         "finished" => {
             let further = if label.next_poll_at.is_some() { "one more poll" } else { "no more polls" };
-            format!("finished with status {status} at {}: {further} planned", shown(state.finished_at))
+            format!(
+                "finished with status {status} at {}: {further} planned",
+                instant_or_dash(state.finished_at)
+            )
         }
         "unavailable" => {
             "unavailable: the API refused this label 5 times in a row over at least 72h".to_owned()
@@ -96,12 +99,12 @@ fn of_state(recorded: &Recorded, now: Timestamp) -> String {
             "the API refused this label {} since {}: polled again after 1h, 6h, 24h …, and unavailable after 5 \
              refusals over at least 72h",
             reason::times(state.refusals),
-            shown(state.refused_since)
+            instant_or_dash(state.refused_since)
         ),
         _ if state.failures > 0 => format!(
             "failed {} since {}: polled again after 1m, later after up to 1h",
             reason::times(state.failures),
-            shown(state.failing_since)
+            instant_or_dash(state.failing_since)
         ),
         _ if state.first_answer_at.is_none() => {
             "no answer yet: a new label is polled as soon as the quota allows".to_owned()
@@ -123,22 +126,28 @@ fn of_status(recorded: &Recorded, now: Timestamp) -> String {
     format!("status {status}{out}, quiet for {quiet}: {next}")
 }
 
-fn of_account(recorded: &Recorded, now: Timestamp) -> Vec<String> {
-    let (name, account) = (&recorded.label.account, &recorded.account);
-    let mut reasons = Vec::new();
+/// Describes the waits of an account: for a probe, or for the end of a 429.
+pub fn account_waits(name: &str, account: &AccountState, now: Timestamp) -> Vec<String> {
+    let mut waits = Vec::new();
     if account.status != AccountStatus::Ok {
         let detail = account.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
-        reasons.push(format!(
+        waits.push(format!(
             "account {name} is {} since {}{detail}: only one probe at a time is sent, the next at {}",
             account.status.as_str(),
-            shown(Some(account.since)),
-            shown(account.probe_at)
+            instant_text(account.since),
+            instant_or_dash(account.probe_at)
         ));
     }
     if let Some(until) = account.throttled_until.filter(|until| *until > now) {
-        reasons
-            .push(format!("the API answered 429 for account {name}: it waits until {}", shown(Some(until))));
+        waits
+            .push(format!("the API answered 429 for account {name}: it waits until {}", instant_text(until)));
     }
+    waits
+}
+
+fn of_account(recorded: &Recorded, now: Timestamp) -> Vec<String> {
+    let name = &recorded.label.account;
+    let mut reasons = account_waits(name, &recorded.account, now);
     if let Some((until, carrier)) =
         recorded.held_until.zip(recorded.detail.poll_state.carrier_code.as_deref())
     {

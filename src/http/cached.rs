@@ -1,4 +1,4 @@
-//! Cache of an answer that is computed at most once a second.
+//! Cache of a response that is computed at most once a second.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tokio::sync::Mutex;
 
 use crate::clock::Stopwatch;
 
-/// Lifetime of an answer.
+/// Lifetime of a response.
 const LIFETIME: Duration = Duration::from_secs(1);
 
-/// The last answer and its time. Concurrent requests wait for one computation.
+/// The last response and its time. Concurrent requests wait for one computation.
 #[derive(Debug)]
 pub(super) struct Cached<T>(Mutex<Option<(Stopwatch, T)>>);
 

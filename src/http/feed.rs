@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::{Sources, json, json_error};
+use super::{HttpState, json, json_error};
 use crate::domain::messages::subscriber::SubscriberName;
 use crate::store::StoreError;
 use crate::store::feed::{Cursor, FeedMessage};
@@ -68,7 +68,7 @@ impl FeedQuery {
         let after = match after.as_deref() {
             None | Some("") => Cursor::default(),
             Some(text) => Cursor::parse(text).ok_or_else(|| {
-                parameter_error("after", "after is not a valid cursor: use `next` of an earlier answer")
+                parameter_error("after", "after is not a valid cursor: use `next` of an earlier page")
             })?,
         };
         let limit = match limit.as_deref() {
@@ -87,40 +87,40 @@ impl FeedQuery {
 }
 
 pub(super) async fn messages(
-    State(sources): State<Sources>,
+    State(state): State<HttpState>,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Response {
     match FeedQuery::read(parameters) {
-        Ok(wanted) => page(&sources, wanted)
+        Ok(query) => page(&state, query)
             .await
             .unwrap_or_else(|error| json_error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
-        Err(refusal) => refusal_response(StatusCode::BAD_REQUEST, &refusal),
+        Err(error) => parameter_error_response(StatusCode::BAD_REQUEST, &error),
     }
 }
 
-async fn page(sources: &Sources, wanted: FeedQuery) -> Result<Response, StoreError> {
-    let store = &sources.store;
+async fn page(state: &HttpState, query: FeedQuery) -> Result<Response, StoreError> {
+    let store = &state.store;
     let is_configured =
-        |name: &str| sources.configured.borrow().subscribers.contains_key(&SubscriberName::new(name));
-    if let Some(name) = wanted.subscriber.as_deref()
+        |name: &str| state.configured.borrow().subscribers.contains_key(&SubscriberName::new(name));
+    if let Some(name) = query.subscriber.as_deref()
         && !is_configured(name)
         && !store.knows_subscriber(name).await?
     {
         let error = "no subscriber has this name";
-        return Ok(refusal_response(StatusCode::NOT_FOUND, &parameter_error("subscriber", error)));
+        return Ok(parameter_error_response(StatusCode::NOT_FOUND, &parameter_error("subscriber", error)));
     }
-    if !store.issued(&wanted.after).await? {
+    if !store.issued(&query.after).await? {
         let error = "after is not a cursor of this database, which may have been restored from a copy: start again without after";
-        return Ok(refusal_response(StatusCode::BAD_REQUEST, &parameter_error("after", error)));
+        return Ok(parameter_error_response(StatusCode::BAD_REQUEST, &parameter_error("after", error)));
     }
-    let messages = store.feed(&wanted.after, wanted.limit, wanted.subscriber.as_deref()).await?;
-    let next = messages.last().map_or(wanted.after, |last| last.cursor.clone());
+    let messages = store.feed(&query.after, query.limit, query.subscriber.as_deref()).await?;
+    let next = messages.last().map_or(query.after, |last| last.cursor.clone());
     let page = FeedPage { messages, next };
     Ok(json(StatusCode::OK, serde_json::to_string(&page).expect("messages are plain values")))
 }
 
-fn refusal_response(status: StatusCode, refusal: &ParameterError) -> Response {
-    json(status, serde_json::to_string(refusal).expect("a refusal is plain text"))
+fn parameter_error_response(status: StatusCode, error: &ParameterError) -> Response {
+    json(status, serde_json::to_string(error).expect("an error is plain text"))
 }
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ mod tests {
 
     fn read(parameters: &[(&str, &str)]) -> Result<FeedQuery, String> {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        FeedQuery::read(parameters.collect()).map_err(|refusal| refusal.parameter)
+        FeedQuery::read(parameters.collect()).map_err(|error| error.parameter)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use super::pages::{self, wants_html};
-use super::{Sources, json_error};
+use super::{HttpState, json_error};
 use crate::domain::digest;
 
 const COOKIE: &str = "trackpost";
@@ -17,19 +17,19 @@ const COOKIE: &str = "trackpost";
 const COOKIE_SECONDS: u32 = 30 * 86_400;
 
 /// Lets a request pass if it has the token, or if the configuration has no token.
-pub(super) async fn require_token(State(sources): State<Sources>, request: Request, next: Next) -> Response {
-    if may_read(&sources, request.headers()) {
+pub(super) async fn require_token(State(state): State<HttpState>, request: Request, next: Next) -> Response {
+    if may_read(&state, request.headers()) {
         return next.run(request).await;
     }
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let mut refusal = if wants_html(request.headers()) {
+    let mut response = if wants_html(request.headers()) {
         pages::login(target, false)
     } else {
         let error = "a token is required: send the header Authorization: Bearer TOKEN";
         json_error(StatusCode::UNAUTHORIZED, error)
     };
-    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    refusal
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
 }
 
 /// Fields of the login form.
@@ -41,13 +41,13 @@ pub(super) struct Login {
 }
 
 /// `POST /login`: exchanges the token for a cookie, and redirects to the requested page.
-pub(super) async fn login(State(sources): State<Sources>, Form(sent): Form<Login>) -> Response {
+pub(super) async fn login(State(state): State<HttpState>, Form(sent): Form<Login>) -> Response {
     // Only a path of this server, and nothing that a browser reads as another server.
     let ours = sent.to.starts_with('/')
         && !sent.to.starts_with("//")
         && !sent.to.contains(|c: char| c == '\\' || c.is_ascii_control());
     let to = if ours { sent.to.as_str() } else { "/" };
-    let Some(token) = sources.token.as_ref().map(|token| token.expose().as_str()) else {
+    let Some(token) = state.token.as_ref().map(|token| token.expose().as_str()) else {
         return (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response();
     };
     if !equal_in_constant_time(sent.token.trim().as_bytes(), token.as_bytes()) {
@@ -64,8 +64,8 @@ fn cookie_of(token: &str) -> String {
 }
 
 /// Whether a request has the token, or the configuration has none.
-pub(super) fn may_read(sources: &Sources, headers: &HeaderMap) -> bool {
-    let token = sources.token.as_ref().map(|token| token.expose().as_str());
+pub(super) fn may_read(state: &HttpState, headers: &HeaderMap) -> bool {
+    let token = state.token.as_ref().map(|token| token.expose().as_str());
     token.is_none_or(|token| has_token(headers, token) || has_cookie(headers, token))
 }
 

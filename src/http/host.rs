@@ -9,13 +9,13 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::{Sources, json_error};
+use super::{HttpState, json_error};
 
 /// Lets a request pass if its `Host` is a name of this server, or is missing: browsers always send one.
-pub(super) async fn check(State(sources): State<Sources>, request: Request, next: Next) -> Response {
+pub(super) async fn check(State(state): State<HttpState>, request: Request, next: Next) -> Response {
     let sent = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
     let called = sent.or_else(|| request.uri().authority().map(Authority::as_str));
-    if called.is_none_or(|host| is_ours(host, sources.listen, &sources.hosts)) {
+    if called.is_none_or(|host| is_ours(host, state.listen, &state.hosts)) {
         return next.run(request).await;
     }
     let error = "the Host of this request is not a name of this server; add it to http.hosts";

@@ -11,9 +11,9 @@ use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
-use super::Sources;
+use super::HttpState;
 use super::cached::Cached;
 use crate::clock;
 use crate::domain::degraded::SubscriberStatus;
@@ -28,9 +28,8 @@ use crate::store::views::subscribers::SubscriberView;
 type Number = Gauge<f64, AtomicU64>;
 type CachedText = Result<String, String>;
 
-pub(super) async fn metrics(State((sources, cached)): State<(Sources, Arc<Cached<CachedText>>)>) -> Response {
-    let text =
-        cached.get(async || text(&sources, clock::now()).await.map_err(|error| error.to_string())).await;
+pub(super) async fn metrics(State((state, cached)): State<(HttpState, Arc<Cached<CachedText>>)>) -> Response {
+    let text = cached.get(async || text(&state, clock::now()).await.map_err(|error| error.to_string())).await;
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
@@ -45,29 +44,31 @@ fn gauges<const N: usize>(
     unit: Option<Unit>,
 ) -> Family<LabelValues<N>, Number> {
     let family = Family::default();
-    match unit {
-        Some(unit) => registry.register_with_unit(name, help, unit, family.clone()),
-        None => registry.register(name, help, family.clone()),
-    }
+    register(registry, name, help, unit, family.clone());
     family
 }
 
+fn register(registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>, metric: impl Metric) {
+    match unit {
+        Some(unit) => registry.register_with_unit(name, help, unit, metric),
+        None => registry.register(name, help, metric),
+    }
+}
+
 /// All metrics, as of `now`.
-async fn text(sources: &Sources, now: Timestamp) -> Result<String, StoreError> {
+async fn text(state: &HttpState, now: Timestamp) -> Result<String, StoreError> {
     let mut registry = Registry::with_prefix("trackpost");
     register_counters(&mut registry, now);
-    let configured = Arc::clone(&sources.configured.borrow());
-    let accounts = sources.store.account_views(&configured.accounts, now).await?;
-    let subscribers = sources.store.subscriber_views(&configured.subscribers).await?;
-    of_accounts(&mut registry, &accounts);
-    of_subscribers(&mut registry, &subscribers, now);
-    of_store(&mut registry, sources).await?;
+    let configured = Arc::clone(&state.configured.borrow());
+    let accounts = state.store.account_views(&configured.accounts, now).await?;
+    let subscribers = state.store.subscriber_views(&configured.subscribers).await?;
+    register_accounts(&mut registry, &accounts);
+    register_subscribers(&mut registry, &subscribers, now);
+    register_store(&mut registry, state).await?;
     let attention = gauges(&mut registry, "attention", "Problems that need attention, by kind", None);
-    let degraded = attention::degraded_of(&sources.store, &accounts, &subscribers, now).await?;
-    for degraded in sources.with_notices(degraded) {
-        let what = serde_json::to_value(degraded.what).ok();
-        let what = what.as_ref().and_then(|what| what.as_str()).unwrap_or_default();
-        attention.get_or_create(&[("what", what.to_owned())]).inc();
+    let degraded = attention::degraded_of(&state.store, &accounts, &subscribers, now).await?;
+    for degraded in state.with_notices(degraded) {
+        attention.get_or_create(&[("what", degraded.what.as_str().to_owned())]).inc();
     }
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry).expect("a text takes everything");
@@ -107,7 +108,7 @@ fn register_counters(registry: &mut Registry, now: Timestamp) {
     );
 }
 
-fn of_accounts(registry: &mut Registry, views: &[AccountView]) {
+fn register_accounts(registry: &mut Registry, views: &[AccountView]) {
     let mut gauge = |name: &str, help: &str, unit: Option<Unit>, value: fn(&AccountView) -> f64| {
         let gauge = gauges(registry, name, help, unit);
         for view in views {
@@ -137,7 +138,7 @@ fn of_accounts(registry: &mut Registry, views: &[AccountView]) {
     }
 }
 
-fn of_subscribers(registry: &mut Registry, views: &[SubscriberView], now: Timestamp) {
+fn register_subscribers(registry: &mut Registry, views: &[SubscriberView], now: Timestamp) {
     let pending = gauges(registry, "deliveries_pending", "Pending deliveries", None);
     let oldest = gauges(
         registry,
@@ -159,22 +160,19 @@ fn of_subscribers(registry: &mut Registry, views: &[SubscriberView], now: Timest
     }
 }
 
-async fn of_store(registry: &mut Registry, sources: &Sources) -> Result<(), StoreError> {
+async fn register_store(registry: &mut Registry, state: &HttpState) -> Result<(), StoreError> {
     let labels = gauges(registry, "labels", "Labels by account and state", None);
-    for count in sources.store.label_counts().await? {
+    for count in state.store.label_counts().await? {
         labels.get_or_create(&[("account", count.account), ("state", count.state)]).set(count.labels as f64);
     }
     let mut number = |name: &str, help: &str, unit: Option<Unit>, value: f64| {
         let gauge = Number::default();
         gauge.set(value);
-        match unit {
-            Some(unit) => registry.register_with_unit(name, help, unit, gauge),
-            None => registry.register(name, help, gauge),
-        }
+        register(registry, name, help, unit, gauge);
     };
-    let left_out = sources.store.label_files_left_out().await?.len();
+    let left_out = state.store.label_files_left_out().await?.len();
     number("label_files_left_out", "Label files that cannot be read", None, left_out as f64);
-    let (database, wal) = (sources.store.database_bytes(), sources.store.wal_bytes());
+    let (database, wal) = (state.store.database_bytes(), state.store.wal_bytes());
     number("database_size", "Size of the database file", Some(Unit::Bytes), database as f64);
     number("database_wal_size", "Size of the write-ahead log", Some(Unit::Bytes), wal as f64);
     Ok(())

@@ -5,16 +5,16 @@
 //! to the beginning of the stop. These and the public keys at `/jwks` contain no data about parcels or people, so they
 //! need no token. Pages, metrics and the feed need the token if one is configured.
 //!
-//! Load on this port must not stop polls and deliveries: `server` limits connections in number and time, and `gate`
-//! limits the work of pages, which have their own database connections. Health and metrics are computed at most once a
+//! Load on this port must not stop polls and deliveries: `server` limits connections in number and time, and
+//! `page_limiter` limits the work of pages, which have their own database connections. Health and metrics are computed at most once a
 //! second.
 
 mod cached;
 mod feed;
-mod gate;
 mod guard;
 mod host;
 mod metrics;
+mod page_limiter;
 mod pages;
 mod server;
 
@@ -49,13 +49,13 @@ pub const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time without progress after which a worker is unhealthy.
 pub const MAX_HEARTBEAT_GAP: SignedDuration = SignedDuration::from_secs(60);
 
-/// Sources of the answers.
+/// State of the HTTP server: everything that the responses are computed from.
 #[derive(Clone, Debug)]
-pub struct Sources {
+pub struct HttpState {
     pub store: Store,
     pub heartbeats: Heartbeats,
     pub ready: Arc<AtomicBool>,
-    /// The token (`http.token`), needed for everything except health.
+    /// The token (`http.token`), needed for pages, metrics and the feed.
     pub token: Option<Hidden<String>>,
     /// Problems that need no restart.
     pub notices: Notices,
@@ -82,7 +82,7 @@ pub async fn faults(store: &Store, heartbeats: &Heartbeats) -> Vec<String> {
     faults
 }
 
-impl Sources {
+impl HttpState {
     /// Returns the problems that need no restart, most urgent first. If the database does not answer,
     /// [`faults`] reports it.
     pub async fn degraded(&self) -> Vec<Degraded> {
@@ -103,77 +103,78 @@ impl Sources {
 /// Serves until `shutdown`.
 pub async fn serve(
     listener: TcpListener,
-    sources: Sources,
+    state: HttpState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
-    server::serve(listener, routes(sources), shutdown).await;
+    server::serve(listener, routes(state), shutdown).await;
 }
 
-fn routes(sources: Sources) -> Router {
-    let of_pages = Sources { store: sources.store.for_pages(), ..sources.clone() };
-    let gate = Arc::new(gate::Gate::default());
+fn routes(state: HttpState) -> Router {
+    let page_state = HttpState { store: state.store.for_pages(), ..state.clone() };
+    let limiter = Arc::new(page_limiter::PageLimiter::default());
     let pages = Router::new()
         .route("/labels/{id}", get(pages::label))
         .route("/subscribers/{name}", get(pages::subscriber))
         .route("/messages/{id}", get(pages::message))
         .route("/messages", get(feed::messages))
-        .with_state(of_pages.clone())
-        .merge(Router::new().route("/", get(pages::overview)).with_state((of_pages.clone(), Arc::default())))
-        .route_layer(from_fn_with_state(gate, gate::pass));
+        .with_state(page_state.clone())
+        .merge(
+            Router::new().route("/", get(pages::overview)).with_state((page_state.clone(), Arc::default())),
+        )
+        .route_layer(from_fn_with_state(limiter, page_limiter::limit));
     let guarded = Router::new()
         .route("/metrics", get(metrics::metrics))
-        .with_state((of_pages, Arc::default()))
+        .with_state((page_state, Arc::default()))
         .merge(pages)
-        .route_layer(from_fn_with_state(sources.clone(), guard::require_token));
+        .route_layer(from_fn_with_state(state.clone(), guard::require_token));
     Router::new()
         .route("/healthz", get(healthz))
-        .with_state((sources.clone(), Arc::default()))
+        .with_state((state.clone(), Arc::default()))
         .route("/readyz", get(readyz))
         .route("/jwks", get(jwks))
         .route("/login", post(guard::login))
         .merge(guarded)
         .fallback(pages::no_such_page)
         .layer(DefaultBodyLimit::max(4 << 10))
-        .layer(from_fn_with_state(sources.clone(), host::check))
-        .with_state(sources)
+        .layer(from_fn_with_state(state.clone(), host::check))
+        .with_state(state)
 }
 
 /// Faults, and problems that need no restart.
-type HealthAnswer = (Vec<String>, Vec<Degraded>);
+type HealthResponse = (Vec<String>, Vec<Degraded>);
 
 async fn healthz(
-    State((sources, cached)): State<(Sources, Arc<Cached<HealthAnswer>>)>,
+    State((state, cached)): State<(HttpState, Arc<Cached<HealthResponse>>)>,
     headers: HeaderMap,
 ) -> impl IntoResponse {
-    let (faults, mut degraded) = cached
-        .get(async || (faults(&sources.store, &sources.heartbeats).await, sources.degraded().await))
-        .await;
-    if !guard::may_read(&sources, &headers) {
+    let (faults, mut degraded) =
+        cached.get(async || (faults(&state.store, &state.heartbeats).await, state.degraded().await)).await;
+    if !guard::may_read(&state, &headers) {
         degraded.iter_mut().for_each(|degraded| degraded.detail = None);
     }
-    let well = faults.is_empty();
-    let status = if well { "ok" } else { "failing" };
-    answer(well, &serde_json::json!({ "status": status, "faults": faults, "degraded": degraded }))
+    let healthy = faults.is_empty();
+    let status = if healthy { "ok" } else { "failing" };
+    health_response(healthy, &serde_json::json!({ "status": status, "faults": faults, "degraded": degraded }))
 }
 
-async fn readyz(State(sources): State<Sources>) -> impl IntoResponse {
-    let ready = sources.ready.load(Ordering::Relaxed);
-    answer(ready, &serde_json::json!({ "ready": ready }))
+async fn readyz(State(state): State<HttpState>) -> impl IntoResponse {
+    let ready = state.ready.load(Ordering::Relaxed);
+    health_response(ready, &serde_json::json!({ "ready": ready }))
 }
 
 /// `GET /jwks`: public keys of the signatures of callbacks, in the vendor's format.
 ///
 /// Receivers may cache the keys for five minutes. To change keys, publish the new key for longer than that before
 /// signing with it.
-async fn jwks(State(sources): State<Sources>) -> impl IntoResponse {
-    let keys = sources.jwks.borrow().to_string();
+async fn jwks(State(state): State<HttpState>) -> impl IntoResponse {
+    let keys = state.jwks.borrow().to_string();
     let headers =
         [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")];
     (headers, keys)
 }
 
-fn answer(well: bool, body: &serde_json::Value) -> Response {
-    json(if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body.to_string())
+fn health_response(healthy: bool, body: &serde_json::Value) -> Response {
+    json(if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body.to_string())
 }
 
 fn json_error(status: StatusCode, error: &str) -> Response {

@@ -1,9 +1,9 @@
 //! The HTTP server: accepts connections, with limits in number and time.
 //!
 //! A connection is closed in three cases: the head of a request takes longer than [`HEAD_TIMEOUT`] (this covers idle
-//! connections); the client reads nothing of an answer for [`WRITE_TIMEOUT`]; or a new connection exceeds the limit,
+//! connections); the client reads nothing of a response for [`WRITE_TIMEOUT`]; or a new connection exceeds the limit,
 //! [`http_connections`]. Then the server closes the oldest idle connection, else the connection with the longest running
-//! answer, if longer than [`MIN_ANSWER_TIME`]. So the port leaves enough file descriptors for the database, polls and
+//! response, if longer than [`MIN_RESPONSE_TIME`]. So the port leaves enough file descriptors for the database, polls and
 //! deliveries.
 
 use std::collections::HashMap;
@@ -29,30 +29,30 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 
-use super::gate::{PagePermit, RequestSpacing};
+use super::page_limiter::{PagePermit, RequestSpacing};
 use crate::clock::{self, Stopwatch};
 use crate::domain::time::millis;
 use crate::transport::http_connections;
 
 /// Timeout for the head of a request, also of an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Timeout for a client that reads nothing of its answer.
+/// Timeout for a client that reads nothing of its response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Timeout for computing an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Time after which an answer may be dropped for a new connection.
-const MIN_ANSWER_TIME: Duration = Duration::from_secs(2);
-/// Time that running answers have to end when the daemon stops.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// Timeout for computing a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time after which a response may be dropped for a new connection.
+const MIN_RESPONSE_TIME: Duration = Duration::from_secs(2);
+/// Time that running responses have to end when the daemon stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Wait after a failed accept.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
 /// Bytes of a connection that are buffered in memory, in each direction.
 const BUFFER_BYTES: usize = 64 << 10;
-/// Size of the pieces in which an answer is written.
+/// Size of the pieces in which a response is written.
 const PIECE_BYTES: usize = 16 << 10;
-/// Maximum size of an answer: a page ends at 1 MiB, or after one message, which contains an API answer of at most 4
+/// Maximum size of a response: a page ends at 1 MiB, or after one message, which contains an API answer of at most 4
 /// MiB.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
+const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
 /// Serves until `shutdown`.
 pub(super) async fn serve(
@@ -83,7 +83,7 @@ pub(super) async fn serve(
     connections.stop.send_replace(true);
     let ended = async { while connections.tasks.join_next().await.is_some() {} };
     // An incomplete request must not delay the stop.
-    let _ = tokio::time::timeout(LAST_ANSWERS, ended).await;
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await;
 }
 
 /// All open connections.
@@ -91,7 +91,7 @@ struct OpenConnections {
     routes: Router,
     tasks: JoinSet<()>,
     open: HashMap<Id, (AbortHandle, Arc<Activity>)>,
-    pace: Arc<RequestSpacing>,
+    spacing: Arc<RequestSpacing>,
     watch: Stopwatch,
     stop: watch::Sender<bool>,
 }
@@ -100,8 +100,8 @@ struct OpenConnections {
 #[derive(Debug)]
 struct Activity {
     watch: Stopwatch,
-    /// Number of running answers.
-    answers: AtomicU32,
+    /// Number of running responses.
+    responses: AtomicU32,
     /// Time of its last change, in milliseconds since the server's start.
     since: AtomicU64,
 }
@@ -112,20 +112,20 @@ impl Activity {
     }
 }
 
-/// A running answer.
-struct RunningAnswer(Arc<Activity>);
+/// A running response.
+struct RunningResponse(Arc<Activity>);
 
-impl RunningAnswer {
+impl RunningResponse {
     fn begin(activity: &Arc<Activity>) -> Self {
-        activity.answers.fetch_add(1, Ordering::Relaxed);
+        activity.responses.fetch_add(1, Ordering::Relaxed);
         activity.note();
         Self(Arc::clone(activity))
     }
 }
 
-impl Drop for RunningAnswer {
+impl Drop for RunningResponse {
     fn drop(&mut self) {
-        self.0.answers.fetch_sub(1, Ordering::Relaxed);
+        self.0.responses.fetch_sub(1, Ordering::Relaxed);
         self.0.note();
     }
 }
@@ -136,57 +136,57 @@ impl OpenConnections {
             routes,
             tasks: JoinSet::new(),
             open: HashMap::new(),
-            pace: Arc::default(),
+            spacing: Arc::default(),
             watch: Stopwatch::start(),
             stop: watch::Sender::new(false),
         }
     }
 
     fn has_room(&self) -> bool {
-        self.open.len() < http_connections() || self.dispensable().is_some()
+        self.open.len() < http_connections() || self.closable().is_some()
     }
 
-    /// Returns the oldest idle connection, else the one with the longest running answer, if longer than the limit.
-    fn dispensable(&self) -> Option<Id> {
+    /// Returns the oldest idle connection, else the one with the longest running response, if longer than the limit.
+    fn closable(&self) -> Option<Id> {
         let now = millis(self.watch.elapsed());
         let of = |activity: &Activity| {
-            (activity.answers.load(Ordering::Relaxed) > 0, activity.since.load(Ordering::Relaxed))
+            (activity.responses.load(Ordering::Relaxed) > 0, activity.since.load(Ordering::Relaxed))
         };
         let oldest =
             self.open.iter().map(|(id, (_, activity))| (of(activity), *id)).min_by_key(|(of, _)| *of);
         oldest
-            .filter(|((busy, since), _)| !busy || now.saturating_sub(*since) > millis(MIN_ANSWER_TIME))
+            .filter(|((busy, since), _)| !busy || now.saturating_sub(*since) > millis(MIN_RESPONSE_TIME))
             .map(|(_, id)| id)
     }
 
     fn start(&mut self, stream: TcpStream) {
         if self.open.len() >= http_connections()
-            && let Some(oldest) = self.dispensable()
+            && let Some(oldest) = self.closable()
             && let Some((task, _)) = self.open.remove(&oldest)
         {
             task.abort();
         }
         let activity =
-            Arc::new(Activity { watch: self.watch, answers: AtomicU32::new(0), since: AtomicU64::new(0) });
+            Arc::new(Activity { watch: self.watch, responses: AtomicU32::new(0), since: AtomicU64::new(0) });
         activity.note();
         let routes = TowerToHyperService::new(self.routes.clone());
-        let (pace, noted, mut stopped) =
-            (Arc::clone(&self.pace), Arc::clone(&activity), self.stop.subscribe());
+        let (spacing, noted, mut stopped) =
+            (Arc::clone(&self.spacing), Arc::clone(&activity), self.stop.subscribe());
         let task = self.tasks.spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let (busy, pace) = (RunningAnswer::begin(&noted), Arc::clone(&pace));
-                let answer = routes.call(request.map(Body::new));
+                let (busy, spacing) = (RunningResponse::begin(&noted), Arc::clone(&spacing));
+                let response = routes.call(request.map(Body::new));
                 async move {
-                    let answered = async {
-                        pace.wait().await;
-                        answer.await
+                    let responded = async {
+                        spacing.wait().await;
+                        response.await
                     };
-                    let answer = match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
-                        Ok(Ok(answer)) => answer,
+                    let response = match tokio::time::timeout(RESPONSE_TIMEOUT, responded).await {
+                        Ok(Ok(response)) => response,
                         Ok(Err(never)) => match never {},
                         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
                     };
-                    Ok::<_, std::convert::Infallible>(in_pieces(answer, busy).await)
+                    Ok::<_, std::convert::Infallible>(in_pieces(response, busy).await)
                 }
             });
             let mut stream = TimeoutStream::new(stream);
@@ -210,16 +210,16 @@ impl OpenConnections {
     }
 }
 
-/// An answer that is written to its connection piece by piece. It holds its permit until the last piece.
+/// A response that is written to its connection piece by piece. It holds its permit until the last piece.
 struct Pieces {
     rest: Bytes,
-    _busy: RunningAnswer,
+    _busy: RunningResponse,
     _permit: Option<Arc<PagePermit>>,
 }
 
-async fn in_pieces(answer: Response<Body>, busy: RunningAnswer) -> Response<Pieces> {
-    let (mut parts, body) = answer.into_parts();
-    let rest = match to_bytes(body, MAX_ANSWER_BYTES).await {
+async fn in_pieces(response: Response<Body>, busy: RunningResponse) -> Response<Pieces> {
+    let (mut parts, body) = response.into_parts();
+    let rest = match to_bytes(body, MAX_RESPONSE_BYTES).await {
         Ok(rest) => rest,
         Err(_) => {
             parts.status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -242,7 +242,7 @@ impl hyper::body::Body for Pieces {
             return Poll::Ready(None);
         }
         let length = self.rest.len().min(PIECE_BYTES);
-        // Copied, because a slice would keep the whole answer in memory until the client has read the last byte.
+        // Copied, because a slice would keep the whole response in memory until the client has read the last byte.
         let piece = Bytes::copy_from_slice(&self.rest.split_to(length));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }

@@ -51,7 +51,7 @@ pub struct Bound {
     /// Of deliveries, if all polls served them alone.
     pub deliveries: LowestDelay,
     /// Of all changes, if a delivery counts as [`DELIVERY`] changes.
-    pub weighed: LowestDelay,
+    pub weighted: LowestDelay,
 }
 
 /// The lowest sum of the delays of some changes, times the polls.
@@ -74,7 +74,7 @@ impl LowestDelay {
 }
 
 impl Bound {
-    /// Computes the bound over these journeys, each watched until its end or until `give_up_after` without a change.
+    /// Computes the bound over these journeys, each polled until its end or until `give_up_after` without a change.
     pub fn of(journeys: &[SimulatedJourney], give_up_after: Duration) -> Self {
         let mut cells: BTreeMap<Cell, Rate> = BTreeMap::new();
         for journey in journeys {
@@ -83,7 +83,7 @@ impl Bound {
         Self {
             all: LowestDelay::of(&cells, |rate| rate.changes),
             deliveries: LowestDelay::of(&cells, |rate| rate.deliveries),
-            weighed: LowestDelay::of(&cells, |rate| rate.changes + (DELIVERY - 1.0) * rate.deliveries),
+            weighted: LowestDelay::of(&cells, |rate| rate.changes + (DELIVERY - 1.0) * rate.deliveries),
         }
     }
 }

@@ -47,7 +47,7 @@ pub fn forecast(cadence: &Cadence) -> LabelForecast {
     let settings =
         RunSettings { cadence, requests_per_minute: u32::MAX, seed: 1, learn: false, most_polls: MOST_POLLS };
     let played = run(&generate::journeys(JOURNEYS, 1), settings);
-    let polls_per_day = played.polls as f64 * DAY / played.watched.as_secs_f64().max(1.0);
+    let polls_per_day = played.polls as f64 * DAY / played.polled.as_secs_f64().max(1.0);
     let delivered_delay = match Delays::of(played.delivered_delays).p50 {
         Some(seconds) => Duration::from_secs_f64(seconds),
         // No delivery was detected yet: half a wait is the estimate.

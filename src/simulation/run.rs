@@ -41,7 +41,7 @@ pub struct RunResult {
     pub delivered_delays: Vec<Duration>,
     pub max_requests_in_60s: usize,
     /// Sum of the times in which labels were polled.
-    pub watched: Duration,
+    pub polled: Duration,
     /// Polls by the row of the cadence.
     pub rows: BTreeMap<Cow<'static, str>, u64>,
 }
@@ -128,8 +128,8 @@ pub fn run_with(
         }
         label.situation.phase = None;
     }
-    let watched = |label: &RunLabel<'_>| Some(elapsed(label.journey.registered_at, label.polled_at?));
-    outcome.watched = labels.iter().filter_map(watched).sum();
+    let polled = |label: &RunLabel<'_>| Some(elapsed(label.journey.registered_at, label.polled_at?));
+    outcome.polled = labels.iter().filter_map(polled).sum();
     outcome
 }
 

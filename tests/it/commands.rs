@@ -127,7 +127,7 @@ async fn a_poll_of_a_suspended_account_prints_the_reason_of_its_wait() {
     until(suspended).await.unwrap();
     let (code, out, _) = site.run_command(&["labels", "poll", "se-1"]);
     assert_eq!(code, Some(0));
-    assert!(out.starts_with("se-1: queued: account main is unauthorized, next probe 20"), "{out}");
+    assert!(out.starts_with("se-1: queued: account main is unauthorized since 20"), "{out}");
     daemon.stop().await;
 }
 

@@ -23,7 +23,7 @@ fn scan(minute: u32, status: &str, code: &str) -> String {
 }
 
 /// A label that was polled at noon with one scan. Nothing is counted yet.
-async fn watched() -> Harness {
+async fn polled_label() -> Harness {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;
     harness.says("se-1", &tracking("IT", &[&scan(0, "AC", "PU")]));
@@ -52,7 +52,7 @@ async fn counted(harness: &Harness) -> Vec<Counted> {
 
 #[tokio::test]
 async fn freshness_counts_survive_a_restart() {
-    let mut harness = watched().await;
+    let mut harness = polled_label().await;
     let (a, b, c) = (scan(0, "AC", "PU"), scan(11, "IT", "AR"), scan(100, "DE", "DL"));
     // Polled 9 minutes after the scan, 20 after the last poll.
     look(&mut harness, minutes(20), &tracking("IT", &[&b, &a])).await;
@@ -82,8 +82,8 @@ async fn freshness_counts_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn time_without_watching_a_label_is_not_counted() {
-    let mut harness = watched().await;
+async fn time_without_polls_is_not_counted() {
+    let mut harness = polled_label().await;
     let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
     harness.store().remove_by_hand(&key, harness.now()).await.unwrap();
     harness.pass(minutes(600));
@@ -104,7 +104,7 @@ async fn time_without_watching_a_label_is_not_counted() {
 
 #[tokio::test]
 async fn a_late_poll_is_counted() {
-    let mut harness = watched().await;
+    let mut harness = polled_label().await;
     harness.pass_until_due().await;
     harness.poll().await;
     assert_eq!(counted(&harness).await, [], "the poll is in time");
@@ -116,7 +116,7 @@ async fn a_late_poll_is_counted() {
 
 #[tokio::test]
 async fn freshness_is_logged_once_a_day() {
-    let mut harness = watched().await;
+    let mut harness = polled_label().await;
     let (a, b) = (scan(0, "AC", "PU"), scan(11, "IT", "AR"));
     look(&mut harness, minutes(20), &tracking("DE", &[&scan(15, "DE", "DL"), &b, &a])).await;
 
@@ -145,7 +145,7 @@ async fn freshness_is_logged_once_a_day() {
 
 #[tokio::test]
 async fn old_days_are_merged_and_sums_never_decrease() {
-    let mut harness = watched().await;
+    let mut harness = polled_label().await;
     let list: Vec<String> = (0..4).map(|n| scan(n * 10, "IT", &format!("C{n}"))).rev().collect();
     for seen in 1..=4 {
         let list: Vec<&str> = list[4 - seen..].iter().map(String::as_str).collect();

@@ -67,7 +67,7 @@ async fn a_configured_cadence_row_is_not_changed_by_learned_rates() {
 }
 
 #[tokio::test]
-async fn time_without_watching_a_label_teaches_nothing() {
+async fn time_without_polls_changes_no_rates() {
     let mut harness = Harness::new().await;
     let key = LabelKey { account: AccountName::new("main"), id: "se-1".parse().unwrap() };
     harness.says("se-1", &tracking("IT", &[&event(0, "IT", "AR")]));

@@ -168,7 +168,7 @@ async fn a_file_is_read_once_it_has_not_changed_for_a_second() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_emptied_and_filled_again_retires_nothing() {
+async fn a_file_that_is_emptied_and_filled_again_removes_nothing() {
     let rows: String = (0..5_000).map(|n| format!("se-{n}\n")).collect();
     let mut files = Files::new(&[("x.txt", &rows)]).await;
     let version = files.version().await;
@@ -186,7 +186,7 @@ async fn a_file_that_is_emptied_and_filled_again_retires_nothing() {
 }
 
 #[tokio::test]
-async fn a_label_missing_for_a_minute_is_retired_and_keeps_its_schedule_for_a_day() {
+async fn a_label_missing_for_a_minute_is_removed_and_keeps_its_schedule_for_a_day() {
     let mut files = Files::new(&[("x.txt", "se-1\nse-2\n")]).await;
     files.harness.says("se-2", &crate::harness::parcel::in_transit());
     files.harness.poll().await;
@@ -216,7 +216,7 @@ async fn a_label_missing_for_a_minute_is_retired_and_keeps_its_schedule_for_a_da
 }
 
 #[tokio::test]
-async fn a_missing_label_is_retired_after_a_minute_if_the_clock_is_set_back() {
+async fn a_missing_label_is_removed_after_a_minute_if_the_clock_is_set_back() {
     let mut files = Files::new(&[("x.txt", "se-1\nse-2\n")]).await;
     files.write("x.txt", "se-1\n");
     files.pass(seconds(20)).await;
@@ -242,7 +242,7 @@ async fn a_finished_label_that_comes_back_is_finished() {
 }
 
 #[tokio::test]
-async fn a_label_removed_from_the_configuration_is_retired_at_once() {
+async fn a_label_removed_from_the_configuration_is_removed_at_once() {
     let mut files = Files::new(&[("x.txt", "se-1\n")]).await;
     files.write_configuration("[\"se-2\", \"se-3\"]");
     files.configure();

@@ -3,12 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args as Section;
-
 use crate::domain::messages::signature::hmac_header;
 use crate::sandbox::InjectedFault;
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct Demo {
     /// Number of parcels.
     #[arg(long, default_value_t = 12, value_name = "N")]
@@ -27,7 +25,7 @@ pub struct Demo {
     pub json: bool,
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct Sandbox {
     /// Address to listen on; port 0 selects a free port.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
@@ -67,7 +65,7 @@ pub struct Sandbox {
     pub garble: Option<InjectedFault>,
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct Listen {
     /// Address to listen on; port 0 selects a free port.
     #[arg(long, default_value = "127.0.0.1:9787", value_name = "ADDR")]
@@ -85,7 +83,7 @@ pub struct Listen {
     pub other_signatures: OtherSignatureArgs,
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct Verify {
     /// Signing secret, whsec_…
     #[arg(
@@ -108,8 +106,8 @@ pub struct Verify {
     pub other_signatures: OtherSignatureArgs,
 }
 
-/// Signatures beside the standard one.
-#[derive(Debug, Section)]
+/// Signatures other than the standard one.
+#[derive(Debug, clap::Args)]
 pub struct OtherSignatureArgs {
     /// Also checks the RSA signature, with the keys of this file (from trackpost jwks or /jwks).
     #[arg(long, value_name = "FILE")]
@@ -125,7 +123,7 @@ pub struct OtherSignatureArgs {
     pub hmac_prefix: String,
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct Simulate {
     /// Plays recorded journeys (JSON Lines), as trackpost history --journeys prints them.
     #[arg(long, value_name = "FILE", conflicts_with = "generate")]

@@ -6,12 +6,12 @@ mod operate;
 
 use std::path::PathBuf;
 
-use clap::{Args as Section, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use develop::{Demo, Listen, OtherSignatureArgs, Sandbox, Simulate, Verify};
 pub use operate::{
-    Accounts, Deliveries, DeliveryList, History, LabelIds, LabelList, Labels, OfLabel, Replay, Subscribers,
+    Accounts, Deliveries, DeliveryList, History, LabelIds, LabelList, Labels, OneLabel, Replay, Subscribers,
 };
 
 use examples as e;
@@ -70,13 +70,13 @@ pub enum Verb {
     History(History),
     /// Explains the time of a label's next poll, and prints its last polls.
     #[command(after_help = e::EXPLAIN)]
-    Explain(OfLabel),
+    Explain(OneLabel),
     /// Lists, shows and retries deliveries.
     #[command(subcommand, after_help = e::DELIVERIES)]
     Deliveries(Deliveries),
     /// Prints problems, accounts, labels, subscribers, and whether a daemon runs.
     #[command(after_help = e::STATUS)]
-    Status(Listing),
+    Status(JsonFlag),
     /// Lists the accounts with their status and their use of the quota.
     #[command(subcommand, after_help = e::ACCOUNTS)]
     Accounts(Accounts),
@@ -103,7 +103,7 @@ pub enum Verb {
     Man,
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct Init {
     /// Writes a configuration that runs against trackpost sandbox, without any API key.
     #[arg(long)]
@@ -116,7 +116,7 @@ pub struct Init {
     pub url: String,
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct Check {
     /// Sends nothing (the default).
     #[arg(long, conflicts_with = "online")]
@@ -129,21 +129,21 @@ pub struct Check {
     pub json: bool,
 }
 
-#[derive(Debug, Section)]
-pub struct Listing {
+#[derive(Debug, clap::Args)]
+pub struct JsonFlag {
     /// Prints one JSON object a line instead of a table.
     #[arg(long)]
     pub json: bool,
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct Backup {
     /// File to write; it must not exist.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct Completions {
     /// Shell to print completions for.
     #[arg(value_name = "SHELL")]

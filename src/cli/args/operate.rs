@@ -1,8 +1,8 @@
 //! Arguments of the commands that work on the database: accounts, labels, deliveries, subscribers.
 
-use clap::{Args as Section, Subcommand};
+use clap::Subcommand;
 
-use super::Listing;
+use super::JsonFlag;
 use super::examples as e;
 use crate::cli::resolve::TimeArgument;
 
@@ -10,7 +10,7 @@ use crate::cli::resolve::TimeArgument;
 pub enum Accounts {
     /// Lists all configured accounts.
     #[command(after_help = e::ACCOUNTS_LIST)]
-    List(Listing),
+    List(JsonFlag),
 }
 
 #[derive(Debug, Subcommand)]
@@ -20,7 +20,7 @@ pub enum Labels {
     List(LabelList),
     /// Shows one label.
     #[command(after_help = e::LABELS_SHOW)]
-    Show(OfLabel),
+    Show(OneLabel),
     /// Registers labels by hand, in addition to the label files.
     #[command(after_help = e::LABELS_ADD)]
     Add {
@@ -31,7 +31,7 @@ pub enum Labels {
         #[arg(long, value_name = "NAME")]
         account: Option<String>,
         #[command(flatten)]
-        listing: Listing,
+        format: JsonFlag,
     },
     /// Removes labels that were registered by hand or discovered. Their history stays.
     #[command(after_help = e::LABELS_REMOVE)]
@@ -47,7 +47,7 @@ pub enum Labels {
     },
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct LabelIds {
     /// Label ids.
     #[arg(required = true, value_name = "ID")]
@@ -57,7 +57,7 @@ pub struct LabelIds {
     pub account: Option<String>,
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct LabelList {
     /// Only labels in this state.
     #[arg(long, value_name = "STATE", value_parser = ["active", "finished", "expired", "unavailable", "removed"])]
@@ -69,11 +69,11 @@ pub struct LabelList {
     #[arg(long, value_name = "TEXT")]
     pub find: Option<String>,
     #[command(flatten)]
-    pub listing: Listing,
+    pub format: JsonFlag,
 }
 
-#[derive(Debug, Section)]
-pub struct OfLabel {
+#[derive(Debug, clap::Args)]
+pub struct OneLabel {
     /// Label id, or a tracking number that only one label has.
     #[arg(value_name = "ID")]
     pub id: String,
@@ -81,10 +81,10 @@ pub struct OfLabel {
     #[arg(long, value_name = "NAME")]
     pub account: Option<String>,
     #[command(flatten)]
-    pub listing: Listing,
+    pub format: JsonFlag,
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct History {
     /// Label id, or a tracking number that only one label has.
     #[arg(value_name = "ID", required_unless_present = "journeys")]
@@ -96,7 +96,7 @@ pub struct History {
     #[arg(long)]
     pub journeys: bool,
     #[command(flatten)]
-    pub listing: Listing,
+    pub format: JsonFlag,
 }
 
 #[derive(Debug, Subcommand)]
@@ -111,7 +111,7 @@ pub enum Deliveries {
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
-        listing: Listing,
+        format: JsonFlag,
     },
     /// Makes deliveries due now; a delivered or dead one is sent again.
     #[command(after_help = e::DELIVERIES_RETRY)]
@@ -122,7 +122,7 @@ pub enum Deliveries {
     },
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct DeliveryList {
     /// Only deliveries to this subscriber.
     #[arg(long, value_name = "NAME")]
@@ -146,10 +146,10 @@ pub struct DeliveryList {
     #[arg(long)]
     pub watch: bool,
     #[command(flatten)]
-    pub listing: Listing,
+    pub format: JsonFlag,
 }
 
-#[derive(Debug, Section)]
+#[derive(Debug, clap::Args)]
 pub struct Replay {
     /// Name of the subscriber.
     #[arg(long, value_name = "NAME")]
@@ -179,20 +179,20 @@ pub struct Replay {
 pub enum Subscribers {
     /// Lists all subscribers with their health and their pending deliveries.
     #[command(after_help = e::SUBSCRIBERS_LIST)]
-    List(Listing),
+    List(JsonFlag),
     /// Sends a signed ping through the daemon, and prints the outcome.
     #[command(after_help = e::SUBSCRIBERS_PING)]
-    Ping(OfSubscriber),
+    Ping(OneSubscriber),
     /// Stops sending to a subscriber until it is resumed; its deliveries are kept.
     #[command(after_help = e::SUBSCRIBERS_PAUSE)]
-    Pause(OfSubscriber),
+    Pause(OneSubscriber),
     /// Ends a pause and sends the pending deliveries.
     #[command(after_help = e::SUBSCRIBERS_RESUME)]
-    Resume(OfSubscriber),
+    Resume(OneSubscriber),
 }
 
-#[derive(Debug, Section)]
-pub struct OfSubscriber {
+#[derive(Debug, clap::Args)]
+pub struct OneSubscriber {
     /// Name of the subscriber.
     #[arg(value_name = "NAME")]
     pub name: String,

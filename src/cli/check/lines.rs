@@ -165,7 +165,7 @@ impl SigningLine {
         (!key_ids.is_empty()).then_some(Self { key_ids, jwks })
     }
 
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let (signs, others) = self.key_ids.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
         let others = match others {
             [] => String::new(),
@@ -206,7 +206,7 @@ impl SubscriberLine {
 }
 
 impl ForecastLine {
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let delay = duration::format(Duration::from_secs(self.delivered_delay_seconds as u64));
         let share = match self.share_of_limit * 100.0 {
             share if share > 0.0 && share < 0.1 => "under 0.1".to_owned(),

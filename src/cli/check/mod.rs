@@ -14,24 +14,24 @@ use crate::config::{Config, Environment, Faults};
 use crate::domain::words::counted;
 use report::CheckReport;
 
-pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
+pub async fn run(path: &Path, args: &args::Check) -> Result<ExitCode, Failure> {
     let loaded = match Config::load(path, &Environment::capture()) {
         Ok(loaded) => loaded,
-        Err(faults) => return report_faults(path, faults, what.json),
+        Err(faults) => return report_faults(path, faults, args.json),
     };
     let mut report = CheckReport::of(&loaded);
-    if !what.json {
+    if !args.json {
         report.print();
     }
-    if what.online {
-        let findings = online::run(&loaded, |finding| {
-            if !what.json {
-                output::line(finding);
+    if args.online {
+        let checks = online::run(&loaded, |check| {
+            if !args.json {
+                output::line(check);
             }
         });
-        report.add_online(findings.await?);
+        report.add_online(checks.await?);
     }
-    if what.json {
+    if args.json {
         output::json_lines(&[&report])?;
     }
     if report.ok {
@@ -42,10 +42,11 @@ pub async fn run(path: &Path, what: &args::Check) -> Result<ExitCode, Failure> {
 
 fn report_faults(path: &Path, faults: Faults, json: bool) -> Result<ExitCode, Failure> {
     let count = faults.faults.len();
+    let report = CheckReport::of_faults(faults);
     if json {
-        output::json_lines(&[CheckReport::of_faults(faults)])?;
+        output::json_lines(&[report])?;
     } else {
-        CheckReport::of_faults(faults).print_faults();
+        report.print_faults();
     }
     let failure = Failure::new(format!(
         "the configuration has {}, so the daemon would not start",

@@ -23,7 +23,7 @@ const PROBE: &str = "se-1";
 
 /// Result of one request.
 #[derive(Debug, Serialize)]
-pub struct Finding {
+pub struct OnlineCheck {
     /// `account`, `discovery` or `subscriber`.
     what: &'static str,
     name: String,
@@ -31,7 +31,7 @@ pub struct Finding {
     detail: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for OnlineCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.ok { "ok" } else { "failed" };
         write!(f, "{} {}: {verdict}: {}", self.what, self.name, output::plain(&self.detail))
@@ -39,40 +39,40 @@ impl fmt::Display for Finding {
 }
 
 /// Makes the requests one after the other, and passes each result to `each`.
-pub async fn run(loaded: &Loaded, mut each: impl FnMut(&Finding)) -> Result<Vec<Finding>, Failure> {
+pub async fn run(loaded: &Loaded, mut each: impl FnMut(&OnlineCheck)) -> Result<Vec<OnlineCheck>, Failure> {
     let tls = shipstation::tls()?;
-    let mut findings = Vec::new();
+    let mut checks = Vec::new();
     for account in loaded.config.accounts.values() {
         let client = Client::new(&tls, account)?;
-        let finding = of_account(&client, loaded, account).await?;
-        each(&finding);
-        findings.push(finding);
+        let check = check_account(&client, loaded, account).await?;
+        each(&check);
+        checks.push(check);
         if let Some(url) = account.labels_url().filter(|_| account.discover.enabled) {
-            let finding = of_discovery(&client, account, &url).await;
-            each(&finding);
-            findings.push(finding);
+            let check = check_discovery(&client, account, &url).await;
+            each(&check);
+            checks.push(check);
         }
     }
     for subscriber in loaded.config.subscribers.values().filter(|subscriber| subscriber.enabled) {
-        let finding = of_subscriber(subscriber).await?;
-        each(&finding);
-        findings.push(finding);
+        let check = check_subscriber(subscriber).await?;
+        each(&check);
+        checks.push(check);
     }
-    Ok(findings)
+    Ok(checks)
 }
 
-async fn of_account(client: &Client, loaded: &Loaded, account: &Account) -> Result<Finding, Failure> {
+async fn check_account(client: &Client, loaded: &Loaded, account: &Account) -> Result<OnlineCheck, Failure> {
     let label: LabelId = match loaded.sources.first_of(&account.name) {
         Some(label) => label.key.id,
         None => PROBE.parse()?,
     };
     let reading = client.read(account, &label, None, clock::now()).await;
     let (ok, detail) = classify(&reading, &label);
-    Ok(Finding { what: "account", name: account.name.to_string(), ok, detail })
+    Ok(OnlineCheck { what: "account", name: account.name.to_string(), ok, detail })
 }
 
 /// Checks that the list of labels can be read. Its contents are ignored, as they are personal data.
-async fn of_discovery(client: &Client, account: &Account, url: &str) -> Finding {
+async fn check_discovery(client: &Client, account: &Account, url: &str) -> OnlineCheck {
     let now = clock::now();
     let request = ListRequest { created_from: now, page: 1, page_size: 1, voided_only: false };
     let (ok, detail) = match client.list(account, url, request, now).await {
@@ -85,7 +85,7 @@ async fn of_discovery(client: &Client, account: &Account, url: &str) -> Finding 
         }
         Err(reading) => (false, format!("the list of labels cannot be read: {}", detail(&reading))),
     };
-    Finding { what: "discovery", name: account.name.to_string(), ok, detail }
+    OnlineCheck { what: "discovery", name: account.name.to_string(), ok, detail }
 }
 
 fn detail(reading: &Reading) -> String {
@@ -112,7 +112,7 @@ fn classify(reading: &Reading, label: &LabelId) -> (bool, String) {
     }
 }
 
-async fn of_subscriber(subscriber: &Subscriber) -> Result<Finding, Failure> {
+async fn check_subscriber(subscriber: &Subscriber) -> Result<OnlineCheck, Failure> {
     let now = clock::now();
     let ping = Ping::new(&subscriber.name, now);
     let callback = Callback {
@@ -125,7 +125,7 @@ async fn of_subscriber(subscriber: &Subscriber) -> Result<Finding, Failure> {
     };
     let attempt = WebhookClient::new(subscriber)?.post(subscriber, &callback, now).await;
     let ok = attempt.outcome.is_accepted();
-    Ok(Finding { what: "subscriber", name: subscriber.name.to_string(), ok, detail: pinged(&attempt) })
+    Ok(OnlineCheck { what: "subscriber", name: subscriber.name.to_string(), ok, detail: pinged(&attempt) })
 }
 
 fn pinged(attempt: &Attempt) -> String {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::lines::{AccountLine, ForecastLine, SigningLine, SubscriberLine};
-use super::online::Finding;
+use super::online::OnlineCheck;
 use crate::cli::{output, table};
 use crate::config::{Fault, Faults, LeftOut, Loaded};
 use crate::domain::account::Account;
@@ -28,8 +28,8 @@ pub struct CheckReport {
     /// The RSA keys; null without any.
     signing: Option<SigningLine>,
     forecast: Option<ForecastLine>,
-    /// Findings of `--online`.
-    online: Option<Vec<Finding>>,
+    /// Results of `--online`.
+    online: Option<Vec<OnlineCheck>>,
 }
 
 impl CheckReport {
@@ -73,9 +73,9 @@ impl CheckReport {
         }
     }
 
-    pub fn add_online(&mut self, findings: Vec<Finding>) {
-        self.ok = findings.iter().all(|finding| finding.ok);
-        self.online = Some(findings);
+    pub fn add_online(&mut self, checks: Vec<OnlineCheck>) {
+        self.ok = checks.iter().all(|check| check.ok);
+        self.online = Some(checks);
     }
 
     /// Prints every fault on a line.
@@ -100,7 +100,7 @@ impl CheckReport {
             table::print(["SUBSCRIBER", "URL", "FORMAT", "EVENTS", "NOTE"], &["FORMAT"], &rows);
         }
         if let Some(signing) = &self.signing {
-            output::line(signing.shown());
+            output::line(signing.text());
         }
         let left_out = match self.labels_left_out {
             0 => String::new(),
@@ -113,7 +113,7 @@ impl CheckReport {
         let labels = counted(self.labels.unwrap_or(0) as u64, "label");
         output::line(format!("{labels} configured{left_out}"));
         if let Some(forecast) = &self.forecast {
-            output::line(forecast.shown());
+            output::line(forecast.text());
         }
         self.accounts.iter().filter_map(AccountLine::first_polls).for_each(output::line);
         output::line("configuration OK");

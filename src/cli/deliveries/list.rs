@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::cli::args::DeliveryList;
 use crate::cli::output::{self, or_dash};
-use crate::cli::table::{Table, instant};
+use crate::cli::table::{Table, instant_cell};
 use crate::cli::{Failure, resolve};
 use crate::clock;
 use crate::config::Config;
@@ -18,8 +18,8 @@ use crate::store::Store;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{DeliveryFilter, DeliveryView};
 
-/// Poll interval of `--watch`.
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval at which `--watch` reads the database.
+const READ_INTERVAL: Duration = Duration::from_millis(500);
 /// Pending deliveries that `--watch` follows; the newest ones.
 const MAX_FOLLOWED: usize = 500;
 
@@ -27,20 +27,20 @@ const HEADING: [&str; 9] =
     ["DELIVERY", "LABEL", "SEQ", "TYPE", "SUBSCRIBER", "STATE", "NEXT ATTEMPT", "CREATED", "LAST OUTCOME"];
 const LEAST: &[&str] = &["SEQ", "CREATED", "LAST OUTCOME"];
 
-pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> Result<(), Failure> {
-    let since = what.since.map(|since| since.before(clock::now()));
+pub(super) async fn run(store: &Store, config: &Config, args: DeliveryList) -> Result<(), Failure> {
+    let since = args.since.map(|since| since.before(clock::now()));
     let wanted =
-        DeliveryFilter { subscriber: what.subscriber, state: what.state, since, r#type: what.r#type };
-    let labels = match &what.label {
+        DeliveryFilter { subscriber: args.subscriber, state: args.state, since, r#type: args.r#type };
+    let labels = match &args.label {
         Some(id) => Some(resolve::labels(store, id).await?.into_iter().map(|label| label.row).collect()),
         None => None,
     };
-    let limit = what.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let source = RequestedDeliveries { store, wanted, labels };
-    let mut printer = Printer::new(store, config, what.listing.json);
+    let mut printer = Printer::new(store, config, args.format.json);
     let mut last = 0;
     if source.labels.is_none()
-        && let Some(limit) = what.limit
+        && let Some(limit) = args.limit
     {
         last = store.delivery_before_last(&source.wanted, limit).await?;
     }
@@ -53,15 +53,15 @@ pub(super) async fn run(store: &Store, config: &Config, what: DeliveryList) -> R
         let skipped = if source.labels.is_some() { page.len().saturating_sub(limit) } else { 0 };
         printer.page(&page[skipped..]).await?;
     }
-    if !any && !what.watch {
+    if !any && !args.watch {
         // A removed subscriber may still have deliveries; an unknown one has none.
         let name = source.wanted.subscriber.as_deref();
         name.map_or(Ok(()), |name| resolve::subscriber(config, name).map(drop))?;
-        if !what.listing.json {
+        if !args.format.json {
             output::line("no delivery matches");
         }
     }
-    if what.watch { watch(source, printer).await } else { Ok(()) }
+    if args.watch { watch(source, printer).await } else { Ok(()) }
 }
 
 /// The requested deliveries.
@@ -124,7 +124,7 @@ async fn watch(mut source: RequestedDeliveries<'_>, mut printer: Printer<'_>) ->
     loop {
         tokio::select! {
             () = &mut stopped => return Ok(()),
-            () = clock::sleep(POLL_INTERVAL) => {}
+            () = clock::sleep(READ_INTERVAL) => {}
         }
         let rows: Vec<i64> = followed.keys().copied().collect();
         let mut changed = store.deliveries_named(&rows, None).await?;
@@ -171,13 +171,13 @@ impl<'a> Printer<'a> {
         [
             delivery.delivery_id.clone(),
             or_dash(delivery.label_id.as_deref()),
-            delivery.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string()),
+            or_dash(delivery.seq),
             delivery.r#type.clone(),
             delivery.subscriber.clone(),
             format!("{}{attempts}", delivery.state),
             next::cell(&subscribers.next_attempt(delivery, now), now),
-            instant(Some(delivery.created_at)),
-            delivery.last_outcome.as_deref().map_or_else(|| "-".to_owned(), output::outcome),
+            instant_cell(delivery.created_at),
+            or_dash(delivery.last_outcome.as_deref().map(output::outcome)),
         ]
     }
 }

@@ -15,16 +15,16 @@ use crate::store::Store;
 use crate::store::views::attention::Configured;
 use crate::store::views::deliveries::{DeliveryView, ID_PREFIX};
 
-pub async fn run(path: &Path, what: Deliveries) -> Result<ExitCode, Failure> {
-    let (loaded, store) = match what {
+pub async fn run(path: &Path, args: Deliveries) -> Result<ExitCode, Failure> {
+    let (loaded, store) = match args {
         Deliveries::List(_) | Deliveries::Show { .. } => open_store_to_read(path).await?,
         Deliveries::Retry { .. } => open_store(path).await?,
     };
-    match what {
-        Deliveries::List(what) => list::run(&store, &loaded.config, what).await?,
-        Deliveries::Show { id, listing } => {
+    match args {
+        Deliveries::List(args) => list::run(&store, &loaded.config, args).await?,
+        Deliveries::Show { id, format } => {
             let found = find(&store, &id).await?;
-            show::run(&store, &loaded.config, found, listing.json).await?;
+            show::run(&store, &loaded.config, found, format.json).await?;
         }
         Deliveries::Retry { ids } => return retry(&store, &loaded.config, &ids).await,
     }

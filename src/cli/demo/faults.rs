@@ -75,7 +75,7 @@ impl FaultSequence {
                 (Self::Throttled, format!("the API answers 200 again, after {answered} × 429"))
             }
             Self::Throttled if share >= FAILING => {
-                let labels = victims(progress);
+                let labels = labels_to_fail(progress);
                 for label in &labels {
                     let server_error = Answer::status(500).header("content-type", "text/plain");
                     handles.sandbox.script_once(label.as_str(), server_error);
@@ -118,11 +118,10 @@ impl FaultSequence {
     }
 }
 
-/// Returns the travelling labels with the longest remaining way.
-fn victims(progress: &[LabelProgress]) -> Vec<LabelId> {
-    let on_their_way =
-        progress.iter().filter(|label| label.state == LabelState::Active && label.failures == 0);
-    on_their_way.filter_map(|label| label.label_id.parse().ok()).take(FAILED_LABELS).collect()
+/// Returns the first active labels without failures.
+fn labels_to_fail(progress: &[LabelProgress]) -> Vec<LabelId> {
+    let active = progress.iter().filter(|label| label.state == LabelState::Active && label.failures == 0);
+    active.filter_map(|label| label.label_id.parse().ok()).take(FAILED_LABELS).collect()
 }
 
 fn joined(labels: &[LabelId]) -> String {
@@ -144,6 +143,6 @@ mod tests {
             label("se-4", LabelState::Active),
             label("se-5", LabelState::Active),
         ];
-        assert_eq!(joined(&victims(&progress)), "se-2 and se-4");
+        assert_eq!(joined(&labels_to_fail(&progress)), "se-2 and se-4");
     }
 }

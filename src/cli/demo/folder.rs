@@ -74,8 +74,8 @@ impl Drop for Folder {
     }
 }
 
-fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::new(format!("{what} {}: {error}", path.display()))
+fn cannot(name: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("{name} {}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! `trackpost demo`: shows trackpost at work, without an API key.
 //!
 //! Sandbox, daemon and verifying receiver run in this process, on real sockets, with a real database and an ordinary
-//! configuration. Only the parcels' days pass in seconds. At the end the ledger compares the events that the API served
-//! with the events that the receiver accepted.
+//! configuration. The parcels travel for days within seconds; everything else is real. At the end the ledger compares the
+//! events that the API served with the events that the receiver accepted.
 //!
 //! All of it runs on one task; nothing is spawned.
 
@@ -40,19 +40,19 @@ const FRAME_INTERVAL: Duration = Duration::from_millis(100);
 /// Time that the demo may take beyond its plan.
 const GRACE: Duration = Duration::from_secs(40);
 
-pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
+pub async fn run(args: &args::Demo) -> Result<ExitCode, Failure> {
     let watch = Stopwatch::start();
     let signals = Signals::new()?;
-    let (mut handles, servers) = start::start(what, signals).await?;
-    let mut screen = Screen::new(what.json, &handles.plan);
-    if !what.json {
-        super::output::try_print(&(intro(&handles, what.seconds) + "\n"))?;
+    let (mut handles, servers) = start::start(args, signals).await?;
+    let mut screen = Screen::new(args.json, &handles.plan);
+    if !args.json {
+        super::output::try_print(&(intro(&handles, args.seconds) + "\n"))?;
     }
     let (stop, stopped) = watch::channel(false);
     let mut sandbox = pin!(servers.sandbox.serve(pending()));
     let mut receiver = pin!(servers.receiver.serve(pending()));
     let mut daemon = pin!(servers.daemon.run(stopped));
-    let timeout = Duration::from_secs(u64::from(what.seconds)) + GRACE;
+    let timeout = Duration::from_secs(u64::from(args.seconds)) + GRACE;
     let interrupted = stop_signal()?;
     let played = tokio::select! {
         biased;
@@ -72,12 +72,12 @@ pub async fn run(what: &args::Demo) -> Result<ExitCode, Failure> {
         served = &mut sandbox => return Err(ended_unexpectedly("the sandbox", served.err())),
         served = &mut receiver => return Err(ended_unexpectedly("the receiver", served.err())),
     }
-    finish(handles, &mut screen, played?, watch, what.json)
+    finish(handles, &mut screen, played?, watch, args.json)
 }
 
-fn ended_unexpectedly(what: &str, error: Option<std::io::Error>) -> Failure {
+fn ended_unexpectedly(name: &str, error: Option<std::io::Error>) -> Failure {
     let why = error.map(|error| format!(": {error}")).unwrap_or_default();
-    Failure::new(format!("{what} ended unexpectedly{why}"))
+    Failure::new(format!("{name} ended unexpectedly{why}"))
 }
 
 fn intro(handles: &DemoHandles, seconds: u32) -> String {
@@ -135,13 +135,13 @@ fn remaining(handles: &DemoHandles, progress: &[LabelProgress], pending: u64) ->
     if progress.len() < handles.plan.parcels.len() || !handles.sandbox.all_ended() {
         return Some("some parcels have not arrived".to_owned());
     }
-    let on_the_way: Vec<&str> = progress
+    let unfinished: Vec<&str> = progress
         .iter()
         .filter(|label| label.is_polled || label.state != LabelState::Finished)
         .map(|label| label.label_id.as_str())
         .collect();
-    if let [first, ..] = on_the_way[..] {
-        return Some(format!("{} labels are not finished, such as {first}", on_the_way.len()));
+    if let [first, ..] = unfinished[..] {
+        return Some(format!("{} labels are not finished, such as {first}", unfinished.len()));
     }
     (pending > 0).then(|| format!("{pending} deliveries are pending"))
 }
@@ -155,7 +155,7 @@ fn finish(
 ) -> Result<ExitCode, Failure> {
     let found = handles.audit(&rows);
     let failure = unfinished
-        .map(|what| format!("the demo did not finish in time: {what}"))
+        .map(|work| format!("the demo did not finish in time: {work}"))
         .or_else(|| describe_violations(&found));
     if failure.is_some() {
         handles.folder.keep();

@@ -53,38 +53,38 @@ pub struct DemoPlan {
 }
 
 impl DemoPlan {
-    pub fn new(what: &args::Demo, now: Timestamp) -> Result<Self, Failure> {
-        if !(1..=MOST_PARCELS).contains(&what.parcels) {
+    pub fn new(args: &args::Demo, now: Timestamp) -> Result<Self, Failure> {
+        if !(1..=MOST_PARCELS).contains(&args.parcels) {
             return Err(Failure::usage(format!(
                 "--parcels {}: must be from 1 to {MOST_PARCELS}",
-                what.parcels
+                args.parcels
             )));
         }
-        if !SECONDS.contains(&what.seconds) {
+        if !SECONDS.contains(&args.seconds) {
             let (least, most) = (SECONDS.start(), SECONDS.end());
             return Err(Failure::usage(format!(
                 "--seconds {}: must be from {least} to {most}",
-                what.seconds
+                args.seconds
             )));
         }
-        let parcels: Vec<DemoParcel> = labels(what.parcels)?
+        let parcels: Vec<DemoParcel> = labels(args.parcels)?
             .into_iter()
             .enumerate()
             .map(|(index, label)| parcel(index, label))
             .collect();
-        let seconds = f64::from(what.seconds);
+        let seconds = f64::from(args.seconds);
         // The rest is for the start, the polls after the last arrival, and the last callbacks.
         let travel = Duration::from_secs_f64((seconds * 0.6).max(seconds - 4.0));
-        let days = slowest(&parcels, what.seed, now);
+        let days = slowest(&parcels, args.seed, now);
         let factor = days.as_secs_f64() / travel.as_secs_f64();
         let corrected = Duration::from_secs(u64::from(CORRECTION_MINUTES) * 60).div_f64(factor);
         let first = corrected.max(Duration::from_millis(400));
         Ok(Self {
-            seed: what.seed,
+            seed: args.seed,
             travel,
             factor,
             start: now.saturating_sub(SignedDuration::try_from(days)?)?,
-            interval: SHORTEST_INTERVAL.max(Duration::from_secs(1) * what.parcels / POLLS_PER_SECOND),
+            interval: SHORTEST_INTERVAL.max(Duration::from_secs(1) * args.parcels / POLLS_PER_SECOND),
             settle: [first, first + Duration::from_millis(400), first + Duration::from_millis(800)],
             parcels,
         })
@@ -112,8 +112,8 @@ mod tests {
     use super::*;
 
     fn plan(parcels: u32, seconds: u32) -> Result<DemoPlan, String> {
-        let what = args::Demo { parcels, seconds, seed: 1, keep: None, json: false };
-        DemoPlan::new(&what, "2026-11-22T10:00:00Z".parse().unwrap()).map_err(|failure| failure.to_string())
+        let args = args::Demo { parcels, seconds, seed: 1, keep: None, json: false };
+        DemoPlan::new(&args, "2026-11-22T10:00:00Z".parse().unwrap()).map_err(|failure| failure.to_string())
     }
 
     #[test]

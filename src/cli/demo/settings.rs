@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn the_generated_configuration_is_valid() {
-        let what = args::Demo { parcels: 3, seconds: 20, seed: 1, keep: None, json: false };
-        let plan = DemoPlan::new(&what, "2026-11-22T10:00:00Z".parse().unwrap()).unwrap();
+        let args = args::Demo { parcels: 3, seconds: 20, seed: 1, keep: None, json: false };
+        let plan = DemoPlan::new(&args, "2026-11-22T10:00:00Z".parse().unwrap()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("t.toml");
         let addresses = Addresses {

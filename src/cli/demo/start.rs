@@ -40,9 +40,9 @@ pub struct DemoHandles {
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-pub async fn start(what: &args::Demo, signals: Signals) -> Result<(DemoHandles, Servers), Failure> {
-    let plan = DemoPlan::new(what, clock::now())?;
-    let folder = Folder::open(what.keep.as_deref())?;
+pub async fn start(args: &args::Demo, signals: Signals) -> Result<(DemoHandles, Servers), Failure> {
+    let plan = DemoPlan::new(args, clock::now())?;
+    let folder = Folder::open(args.keep.as_deref())?;
     let api_key = format!("demo-{:016x}", u64::from_be_bytes(clock::random_bytes()));
     let secret = SigningSecret::encode(&clock::random_bytes::<32>());
     let receiver = Receiver::bind(LOOPBACK, receiver(&secret)?).await?;

@@ -71,13 +71,13 @@ impl DemoSummary {
     }
 
     pub fn text(&self, handles: &DemoHandles, found: &[Violation]) -> String {
-        let troubled: Vec<String> = self
+        let not_ok: Vec<String> = self
             .answers
             .iter()
             .filter(|(status, _)| **status != 200)
             .map(|(status, count)| format!("{count} × {status}"))
             .collect();
-        let troubled = if troubled.is_empty() { String::new() } else { format!("  {}", troubled.join(", ")) };
+        let not_ok = if not_ok.is_empty() { String::new() } else { format!("  {}", not_ok.join(", ")) };
         let refused = match self.refused {
             0 => String::new(),
             count => format!("  {count} more attempts were answered 500 and repeated with the same ids"),
@@ -89,7 +89,7 @@ impl DemoSummary {
             let _ = writeln!(text, "  {name:<12}{value:>6}{note}");
         };
         row("parcels", &self.parcels, &self.ends);
-        row("polls", &self.polls, &troubled);
+        row("polls", &self.polls, &not_ok);
         row("events", &self.events, "  distinct carrier events received");
         row("callbacks", &self.callbacks, &refused);
         row("verified", &self.verified, "  valid signatures");
@@ -97,7 +97,7 @@ impl DemoSummary {
         row("duplicated", &self.duplicated, "  events or messages with a second id or body");
         row("invented", &self.invented, "  events or messages that the API or the database does not have");
         let _ = writeln!(text, "  database      {}{note}", self.database);
-        text.push_str(&faults(found));
+        text.push_str(&violation_lines(found));
         text.push_str(&next(handles, self.kept));
         text
     }
@@ -130,20 +130,20 @@ fn ends(accepted: &Accepted) -> String {
 }
 
 /// Returns the violations, the first of each kind.
-fn faults(found: &[Violation]) -> String {
+fn violation_lines(found: &[Violation]) -> String {
     const SHOWN: usize = 5;
     let mut by_kind: BTreeMap<ViolationKind, Vec<&Violation>> = BTreeMap::new();
     for violation in found {
         by_kind.entry(violation.kind).or_default().push(violation);
     }
     let mut text = String::new();
-    for (kind, faults) in by_kind {
+    for (kind, violations) in by_kind {
         let kind = kind.as_str();
-        for fault in faults.iter().take(SHOWN) {
-            let _ = writeln!(text, "  {kind}: {fault}");
+        for violation in violations.iter().take(SHOWN) {
+            let _ = writeln!(text, "  {kind}: {violation}");
         }
-        if faults.len() > SHOWN {
-            let _ = writeln!(text, "  {kind}: … and {} more", faults.len() - SHOWN);
+        if violations.len() > SHOWN {
+            let _ = writeln!(text, "  {kind}: … and {} more", violations.len() - SHOWN);
         }
     }
     text
@@ -154,12 +154,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_printed_by_kind_up_to_a_limit() {
+    fn violations_are_printed_by_kind_up_to_a_limit() {
         let violation = |kind, text: String| Violation { kind, label: None, text };
         let mut found: Vec<Violation> =
             (0..7).map(|number| violation(ViolationKind::Missed, format!("m{number}"))).collect();
         found.push(violation(ViolationKind::Duplicated, "d".to_owned()));
-        let text = faults(&found);
+        let text = violation_lines(&found);
         assert_eq!(text.lines().count(), 7);
         assert!(text.contains("  missed: … and 2 more\n  duplicated: d\n"), "{text}");
     }

@@ -58,11 +58,19 @@ pub async fn run(
     // On a terminal, the rows on stdout are the progress.
     let progress = (stdin && !std::io::stdout().is_terminal())
         .then(|| Progress::new("labels add", Unit::Items("rows"), None));
-    let mut counter =
-        Counter { store, json, stdin, waiting: Vec::new(), rows: 0, rejected: 0, failed: None, progress };
+    let mut batches = BatchRegistration {
+        store,
+        json,
+        stdin,
+        batch: Vec::new(),
+        rows: 0,
+        rejected: 0,
+        failed: None,
+        progress,
+    };
     // Reading and writing block this thread; no other task runs.
     block_in_place(|| {
-        let mut each = |row| counter.take(row);
+        let mut each = |row| batches.push(row);
         if stdin {
             let (kind, reader) = RowKind::detect(std::io::stdin().lock())?;
             let mut each =
@@ -75,20 +83,20 @@ pub async fn run(
         Ok::<_, Failure>(())
     })
     .and_then(|()| {
-        counter.flush();
-        counter.failed.take().map_or(Ok(()), Err)
+        batches.flush();
+        batches.failed.take().map_or(Ok(()), Err)
     })?;
-    drop(counter.progress.take());
-    if counter.rows == 0 {
+    drop(batches.progress.take());
+    if batches.rows == 0 {
         output::print_error(
             "note: stdin had no label to register; removed labels in the output of labels list --json are skipped",
         );
     }
-    if counter.rejected == 0 {
+    if batches.rejected == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    let rejected = counted(counter.rejected, "row");
-    let others = if counter.rejected < counter.rows { "; the others are registered" } else { "" };
+    let rejected = counted(batches.rejected, "row");
+    let others = if batches.rejected < batches.rows { "; the others are registered" } else { "" };
     output::print_error(format!("error: {rejected} rejected{others}"));
     Ok(ExitCode::FAILURE)
 }
@@ -132,11 +140,11 @@ fn hint(id: &str) -> Option<String> {
 }
 
 /// Registers rows in batches and counts them.
-struct Counter<'a> {
+struct BatchRegistration<'a> {
     store: &'a Store,
     json: bool,
     stdin: bool,
-    waiting: Vec<CheckedRow>,
+    batch: Vec<CheckedRow>,
     rows: u64,
     rejected: u64,
     /// First failure of the store; later rows are not registered.
@@ -144,22 +152,22 @@ struct Counter<'a> {
     progress: Option<Progress>,
 }
 
-impl Counter<'_> {
-    fn take(&mut self, row: CheckedRow) {
+impl BatchRegistration<'_> {
+    fn push(&mut self, row: CheckedRow) {
         self.rows += 1;
-        self.waiting.push(row);
-        if self.waiting.len() >= BATCH {
+        self.batch.push(row);
+        if self.batch.len() >= BATCH {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
-        let rows = std::mem::take(&mut self.waiting);
+        let rows = std::mem::take(&mut self.batch);
         if self.failed.is_some() || rows.is_empty() {
             return;
         }
-        let entered = block_in_place(|| Handle::current().block_on(enter(self.store, rows)));
-        let printed = entered.and_then(|reports| {
+        let registered = block_in_place(|| Handle::current().block_on(register(self.store, rows)));
+        let printed = registered.and_then(|reports| {
             self.rejected += reports.iter().filter(|report| !report.ok).count() as u64;
             if self.json {
                 output::json_lines(&reports)
@@ -176,7 +184,7 @@ impl Counter<'_> {
 }
 
 /// Registers the valid rows, and reports the outcome of every row.
-async fn enter(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<RowReport>, Failure> {
+async fn register(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<RowReport>, Failure> {
     let mut of_account: BTreeMap<AccountName, Vec<&str>> = BTreeMap::new();
     // The same label again is one label; the later row counts.
     let mut wanted: Vec<Registration> = Vec::new();

@@ -2,16 +2,12 @@
 
 use std::process::ExitCode;
 
-use jiff::Timestamp;
-
 use super::Failure;
 use crate::cli::args::LabelIds;
-use crate::cli::output::shown;
 use crate::cli::{note_if_no_daemon_runs, print_result, resolve};
 use crate::clock;
 use crate::config::Config;
-use crate::domain::label::LabelKey;
-use crate::domain::polling::account_status::{AccountState, AccountStatus};
+use crate::explanation::poll::account_waits;
 use crate::store::Store;
 use crate::store::labels::Removal;
 
@@ -50,22 +46,16 @@ async fn poll_one(store: &Store, config: &Config, labels: &LabelIds, id: &str) -
     if !store.poll_now(&key, now).await? {
         return Err(removed(id));
     }
-    let waits = waits_for(&store.account_state(&key.account, now).await?, &key, now);
-    Ok(waits.map_or_else(|| format!("{id}: due now"), |waits| format!("{id}: queued: {waits}")))
+    let account = store.account_state(&key.account, now).await?;
+    let waits = account_waits(key.account.as_str(), &account, now);
+    Ok(if waits.is_empty() {
+        format!("{id}: due now")
+    } else {
+        format!("{id}: queued: {}", waits.join("; "))
+    })
 }
 
 pub(super) fn removed(id: &str) -> Failure {
     Failure::new(format!("{id} was removed, so it is not polled"))
         .hint(format!("trackpost labels add {id} registers it again"))
-}
-
-/// The reason for the wait of a due label, if the API has suspended its account or limits it.
-pub(super) fn waits_for(account: &AccountState, key: &LabelKey, now: Timestamp) -> Option<String> {
-    let name = &key.account;
-    if account.status != AccountStatus::Ok {
-        let probe = shown(account.probe_at);
-        return Some(format!("account {name} is {}, next probe {probe}", account.status.as_str()));
-    }
-    let until = account.throttled_until.filter(|until| *until > now)?;
-    Some(format!("the API answered 429 for account {name}, which waits until {}", shown(Some(until))))
 }

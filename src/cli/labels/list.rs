@@ -1,43 +1,43 @@
 //! `labels list` and `labels show`.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
 
 use super::Failure;
-use crate::cli::args::{LabelList, OfLabel};
-use crate::cli::output::{self, instant, or_dash, shown};
+use crate::cli::args::{LabelList, OneLabel};
+use crate::cli::output::{self, instant, instant_or_dash, or_dash};
 use crate::cli::resolve;
 use crate::cli::table::{self, Table};
 use crate::clock;
 use crate::config::{Config, duration};
 use crate::domain::label::AccountName;
-use crate::domain::polling::outlook::Outlook;
+use crate::explanation::outlooks::Outlooks;
+use crate::store::Store;
 use crate::store::views::PAGE;
+use crate::store::views::attention::Configured;
 use crate::store::views::labels::{LabelDetail, LabelFilter, LabelView};
-use crate::store::{Store, StoreError};
 
 const HEADING: [&str; 8] =
     ["LABEL", "ACCOUNT", "SOURCE", "STATE", "STATUS", "TRACKING NUMBER", "LAST CHANGE", "NEXT POLL"];
 
-pub async fn list(store: &Store, config: &Config, what: &LabelList) -> Result<ExitCode, Failure> {
+pub async fn list(store: &Store, config: &Config, args: &LabelList) -> Result<ExitCode, Failure> {
     let wanted = LabelFilter {
-        state: what.state.as_deref(),
-        account: what.account.as_deref(),
-        find: what.find.as_deref(),
+        state: args.state.as_deref(),
+        account: args.account.as_deref(),
+        find: args.find.as_deref(),
     };
-    let json = what.listing.json;
+    let json = args.format.json;
     let mut found = store.find_labels(wanted, u32::MAX).await?;
     if found.is_empty() {
         none(config, wanted, json)?;
     }
     found.sort_unstable();
     let mut table = Table::new(HEADING, &["SOURCE", "ACCOUNT", "LAST CHANGE"]);
-    let outlooks = outlooks(store, config, clock::now()).await?;
+    let outlooks = Outlooks::read(store, &Configured::of(config).accounts, clock::now()).await?;
     for rows in found.chunks(PAGE as usize) {
         let mut page = store.label_views(rows).await?;
-        page.iter_mut().for_each(|label| set_expected_poll(label, &outlooks));
+        outlooks.set_expected_polls(&mut page);
         if json {
             output::json_lines(&page)?;
         } else {
@@ -64,29 +64,6 @@ fn none(config: &Config, wanted: LabelFilter<'_>, json: bool) -> Result<(), Fail
     Ok(())
 }
 
-/// Returns the outlook of every configured account, by name.
-async fn outlooks(
-    store: &Store,
-    config: &Config,
-    now: Timestamp,
-) -> Result<BTreeMap<String, Outlook>, StoreError> {
-    let mut outlooks = BTreeMap::new();
-    for (name, account) in &config.accounts {
-        let (state, used) = (store.account_state(name, now).await?, store.quota_used(name, now).await?);
-        let outlook =
-            Outlook::new(account.into(), used.demand, &used.adaptive_limit, used.this_month, &state, now);
-        outlooks.insert(name.to_string(), outlook);
-    }
-    Ok(outlooks)
-}
-
-/// Replaces the planned time of the next poll by the expected one: the quota of the account may delay it.
-fn set_expected_poll(label: &mut LabelView, outlooks: &BTreeMap<String, Outlook>) {
-    if let Some(outlook) = outlooks.get(&label.account) {
-        label.next_poll_at = label.next_poll_at.map(|due_at| outlook.expected_at(due_at, label.pace));
-    }
-}
-
 fn row(label: &LabelView) -> [String; 8] {
     [
         label.label_id.clone(),
@@ -95,21 +72,19 @@ fn row(label: &LabelView) -> [String; 8] {
         label.state.clone(),
         or_dash(label.status_code.as_deref()),
         or_dash(label.tracking_number.as_deref()),
-        table::instant(label.last_changed_at),
-        table::instant(label.next_poll_at),
+        table::instant_cell(label.last_changed_at),
+        table::instant_cell(label.next_poll_at),
     ]
 }
 
-pub async fn show(store: &Store, config: &Config, what: &OfLabel) -> Result<ExitCode, Failure> {
-    let (label, key) = resolve::label_or_tracking(store, config, &what.id, what.account.as_deref()).await?;
-    let Some((mut view, detail)) = store.label_detail(label.row).await? else {
-        return Err(Failure::new(format!("{} was removed meanwhile", key.id)));
-    };
-    set_expected_poll(&mut view, &outlooks(store, config, clock::now()).await?);
-    if what.listing.json {
+pub async fn show(store: &Store, config: &Config, args: &OneLabel) -> Result<ExitCode, Failure> {
+    let account = args.account.as_deref();
+    let recorded = resolve::recorded_label(store, config, &args.id, account, clock::now()).await?;
+    let view = LabelView { next_poll_at: recorded.expected, ..recorded.label };
+    if args.format.json {
         output::json_lines(&[view])?;
     } else {
-        output::block(&fields(&view, &detail));
+        output::block(&fields(&view, &recorded.detail));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -122,7 +97,7 @@ pub(super) fn status_in_words(view: &LabelView, detail: &LabelDetail) -> Option<
 
 fn fields(view: &LabelView, detail: &LabelDetail) -> Vec<(&'static str, Option<String>)> {
     let in_a_row = |number: u32, since: Option<Timestamp>| {
-        (number > 0).then(|| format!("{number} in a row since {}", shown(since)))
+        (number > 0).then(|| format!("{number} in a row since {}", instant_or_dash(since)))
     };
     let metadata = view.metadata.get();
     vec![

@@ -6,26 +6,29 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Failure;
-use super::change::{removed, waits_for};
+use super::change::removed;
 use super::list::status_in_words;
 use crate::cli::args::LabelIds;
 use crate::cli::{output, print_result, resolve};
 use crate::clock::{self, Stopwatch};
 use crate::config::Config;
-use crate::domain::label::LabelKey;
+use crate::domain::label::AccountName;
+use crate::domain::words::counted;
+use crate::explanation::poll::account_waits;
 use crate::store::Store;
 use crate::store::lock;
 use crate::store::views::labels::{LabelDetail, LabelView};
 
 /// Longest wait for a poll.
 const TIMEOUT: Duration = Duration::from_secs(60);
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Interval at which the label is read.
+const READ_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A label that was made due.
 struct DueLabel<'a> {
     id: &'a str,
     row: i64,
-    key: LabelKey,
+    account: AccountName,
     before: Option<Timestamp>,
 }
 
@@ -61,7 +64,7 @@ async fn make_due<'a>(
     let (label, key) = resolve::label(store, config, id, account).await?;
     let before = store.label_detail(label.row).await?.and_then(|(view, _)| view.last_polled_at);
     if store.poll_now(&key, clock::now()).await? {
-        return Ok(DueLabel { id, row: label.row, key, before });
+        return Ok(DueLabel { id, row: label.row, account: key.account, before });
     }
     Err(removed(id))
 }
@@ -77,12 +80,13 @@ async fn poll_result(store: &Store, label: &DueLabel<'_>, watch: Stopwatch) -> R
         }
         if watch.elapsed() >= TIMEOUT {
             let now = clock::now();
-            let waits = waits_for(&store.account_state(&label.key.account, now).await?, &label.key, now);
-            let waits = waits.map(|waits| format!(": {waits}")).unwrap_or_default();
+            let account = store.account_state(&label.account, now).await?;
+            let waits = account_waits(label.account.as_str(), &account, now).join("; ");
+            let waits = if waits.is_empty() { waits } else { format!(": {waits}") };
             return Err(Failure::new(format!("{id} was not polled within a minute{waits}"))
                 .hint(format!("it stays due; trackpost explain {id} gives the reason")));
         }
-        clock::sleep(POLL_INTERVAL).await;
+        clock::sleep(READ_INTERVAL).await;
     }
 }
 
@@ -98,8 +102,7 @@ fn last_poll(view: &LabelView, detail: &LabelDetail) -> String {
             let words = poll.detail.as_deref().map(|words| format!(" ({words})")).unwrap_or_default();
             let messages = match poll.messages {
                 0 => String::new(),
-                1 => ", one message".to_owned(),
-                many => format!(", {many} messages"),
+                count => format!(", {}", counted(count as u64, "message")),
             };
             format!("{}{answer}{words}{messages}", poll.outcome)
         }

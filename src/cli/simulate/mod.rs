@@ -18,20 +18,20 @@ use report::PolicyReport;
 const GENERATED: u32 = 2_000;
 const POLICIES: [&str; 3] = ["default", "hourly", "fixed:2h"];
 
-pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
-    let named: Vec<String> = match what.policy.is_empty() {
+pub fn run(args: &Simulate) -> Result<ExitCode, Failure> {
+    let named: Vec<String> = match args.policy.is_empty() {
         true => POLICIES.map(str::to_owned).to_vec(),
-        false => what.policy.clone(),
+        false => args.policy.clone(),
     };
     let cadences = named.iter().map(|name| policy::cadence(name)).collect::<Result<Vec<_>, _>>()?;
-    let journeys = journeys(what)?;
+    let journeys = journeys(args)?;
     let mut reports = Vec::with_capacity(named.len());
     for (name, cadence) in named.into_iter().zip(&cadences) {
         let settings = RunSettings {
             cadence,
-            requests_per_minute: what.requests_per_minute,
+            requests_per_minute: args.requests_per_minute,
             learn: true,
-            seed: what.seed,
+            seed: args.seed,
             most_polls: u64::MAX,
         };
         let mut progress =
@@ -40,21 +40,21 @@ pub fn run(what: &Simulate) -> Result<ExitCode, Failure> {
         drop(progress);
         let bound = Bound::of(&journeys, cadence.give_up_after);
         let report = PolicyReport::of(name, journeys.len(), outcome, bound);
-        if what.json {
+        if args.json {
             output::json_lines(std::slice::from_ref(&report))?;
         }
         reports.push(report);
     }
-    if !what.json {
+    if !args.json {
         report::print(&reports);
         bars::print(&reports);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn journeys(what: &Simulate) -> Result<Vec<SimulatedJourney>, Failure> {
-    let Some(path) = &what.journeys else {
-        return Ok(generate::journeys(what.generate.unwrap_or(GENERATED), what.seed));
+fn journeys(args: &Simulate) -> Result<Vec<SimulatedJourney>, Failure> {
+    let Some(path) = &args.journeys else {
+        return Ok(generate::journeys(args.generate.unwrap_or(GENERATED), args.seed));
     };
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::new(format!("--journeys {}: {error}", path.display()))

@@ -30,24 +30,24 @@ pub(super) struct PolicyReport {
     pub(super) delivered: Vec<Duration>,
 }
 
-/// Least possible mean delays with as many polls, and the multiple of them that the policy needs.
+/// Lowest possible mean delays with as many polls, and the ratio of the mean delays of the policy to them.
 #[derive(Debug, Serialize)]
 struct Bounds {
     mean: Option<f64>,
-    times: Option<f64>,
+    ratio: Option<f64>,
     delivered_mean: Option<f64>,
     /// The same where a delivery counts as ten other changes.
-    weighed_mean: Option<f64>,
-    weighed_times: Option<f64>,
+    weighted_mean: Option<f64>,
+    weighted_ratio: Option<f64>,
 }
 
 impl PolicyReport {
     pub(super) fn of(policy: String, labels: usize, outcome: RunResult, bound: Bound) -> Self {
         let detected = outcome.delays.len();
-        let (mean, weighed_mean) = (bound.all.mean(outcome.polls), bound.weighed.mean(outcome.polls));
+        let (mean, weighted_mean) = (bound.all.mean(outcome.polls), bound.weighted.mean(outcome.polls));
         let sum = |delays: &[Duration]| delays.iter().sum::<Duration>().as_secs_f64();
         let extra = DELIVERY - 1.0;
-        let weighed = (sum(&outcome.delays) + extra * sum(&outcome.delivered_delays))
+        let weighted = (sum(&outcome.delays) + extra * sum(&outcome.delivered_delays))
             / (detected as f64 + extra * outcome.delivered_delays.len() as f64);
         let delay_seconds = Delays::of(outcome.delays);
         let round = |value: f64| (value * 1000.0).round() / 1000.0;
@@ -64,12 +64,12 @@ impl PolicyReport {
             polls_by_row: outcome.rows,
             bound: Bounds {
                 mean: mean.map(round),
-                times: delay_seconds.mean.zip(mean).map(|(ours, least)| round(ours / least)),
+                ratio: delay_seconds.mean.zip(mean).map(|(ours, least)| round(ours / least)),
                 delivered_mean: bound.deliveries.mean(outcome.polls).map(round),
-                weighed_mean: weighed_mean.map(round),
-                weighed_times: weighed_mean
-                    .filter(|_| weighed.is_finite())
-                    .map(|least| round(weighed / least)),
+                weighted_mean: weighted_mean.map(round),
+                weighted_ratio: weighted_mean
+                    .filter(|_| weighted.is_finite())
+                    .map(|least| round(weighted / least)),
             },
             delivered: outcome.delivered_delays,
         }
@@ -91,8 +91,8 @@ pub(super) fn print(reports: &[PolicyReport]) {
                 seconds_text(delivered.p50),
                 seconds_text(delivered.p95),
                 seconds_text(report.bound.mean),
-                times(report.bound.times),
-                times(report.bound.weighed_times),
+                ratio_text(report.bound.ratio),
+                ratio_text(report.bound.weighted_ratio),
                 format!("{}/{}", report.detected, report.changes),
                 report.max_requests_in_60s.to_string(),
             ]
@@ -123,8 +123,8 @@ pub(super) fn print(reports: &[PolicyReport]) {
     );
 }
 
-fn times(times: Option<f64>) -> String {
-    times.map_or_else(|| "-".to_owned(), |times| format!("{times:.2}"))
+fn ratio_text(ratio: Option<f64>) -> String {
+    output::or_dash(ratio.map(|ratio| format!("{ratio:.2}")))
 }
 
 /// Seconds as minutes or hours.

@@ -12,7 +12,7 @@ use crate::metrics::{LATENCY_BOUNDS, Latencies};
 const BARS: usize = 96;
 
 /// Bars of counts by minute; the last minute ends now.
-pub(super) fn series(title: &str, minutes: &[u32], second: bool, now: Timestamp) -> Markup {
+pub(super) fn series(title: &str, minutes: &[u32], second_colour: bool, now: Timestamp) -> Markup {
     let each = minutes.len().div_ceil(BARS).max(1);
     // Grouped from the end, so that the newest bar has all its minutes.
     let mut bars: Vec<u32> = minutes.rchunks(each).map(|minutes| minutes.iter().sum()).collect();
@@ -34,7 +34,7 @@ pub(super) fn series(title: &str, minutes: &[u32], second: bool, now: Timestamp)
                 @for (at, count) in bars.iter().enumerate() {
                     @if *count > 0 {
                         @let height = (f64::from(*count) / f64::from(most) * 100.0).max(2.0);
-                        rect.fill.second[second] x=(at * 10 + 1) width="8" y=(format!("{:.1}", 100.0 - height))
+                        rect.fill.second[second_colour] x=(at * 10 + 1) width="8" y=(format!("{:.1}", 100.0 - height))
                             height=(format!("{height:.1}")) {}
                     }
                 }

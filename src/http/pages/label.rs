@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::super::Sources;
+use super::super::HttpState;
 use super::layout::{
     badge, encoded, fields, label_link, message_link, metadata, number, page, subscriber_link, table, time,
     time_from,
@@ -22,7 +22,9 @@ use super::message::attempt;
 use super::{not_found, unreadable};
 use crate::clock;
 use crate::domain::polling::poll::PollSummary;
-use crate::domain::tracking::TrackingEvent;
+use crate::domain::tracking::matching::instant_of;
+use crate::domain::words::counted;
+use crate::explanation::event::{self, EventText};
 use crate::explanation::next::{self, Subscribers};
 use crate::explanation::poll::{Recorded, reasons};
 use crate::store::StoreError;
@@ -38,26 +40,31 @@ const MAX_ATTEMPTS: u32 = 300;
 const MAX_VALUE_CHARS: usize = 200;
 
 #[derive(serde::Deserialize)]
-pub(in crate::http) struct PageQuery {
+pub(in crate::http) struct LabelQuery {
     account: Option<String>,
 }
 
 pub(in crate::http) async fn label(
-    State(sources): State<Sources>,
+    State(state): State<HttpState>,
     Path(id): Path<String>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<LabelQuery>,
 ) -> Response {
-    read(&sources, &id, query.account.as_deref()).await.unwrap_or_else(|error| unreadable(&error))
+    read(&state, &id, query.account.as_deref()).await.unwrap_or_else(|error| unreadable(&error))
 }
 
-async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Response, StoreError> {
-    let (store, now) = (&sources.store, clock::now());
+async fn read(state: &HttpState, id: &str, account: Option<&str>) -> Result<Response, StoreError> {
+    let (store, now) = (&state.store, clock::now());
     let named = store.labels_named(id).await?;
     let fitting: Vec<_> =
         named.iter().filter(|label| account.is_none_or(|account| label.account == account)).collect();
     let label = match &fitting[..] {
         [label] => *label,
-        [] => return Ok(none(id, &named.iter().map(|label| label.account.as_str()).collect::<Vec<_>>())),
+        [] => {
+            return Ok(no_such_label(
+                id,
+                &named.iter().map(|label| label.account.as_str()).collect::<Vec<_>>(),
+            ));
+        }
         several => {
             return Ok(page(
                 StatusCode::MULTIPLE_CHOICES,
@@ -70,12 +77,12 @@ async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Resp
             ));
         }
     };
-    let configured = Arc::clone(&sources.configured.borrow());
+    let configured = Arc::clone(&state.configured.borrow());
     let limits = |account: &str| {
         configured.accounts.iter().find(|(name, _)| name.as_str() == account).map(|(_, limits)| *limits)
     };
     let Some(recorded) = Recorded::read(store, label.row, limits, now).await? else {
-        return Ok(none(id, &[]));
+        return Ok(no_such_label(id, &[]));
     };
     let events = store.label_events(label.row, MAX_EVENTS + 1).await?;
     let messages = store.messages_of_label(label.row, MAX_MESSAGES).await?;
@@ -93,7 +100,7 @@ async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Resp
         html! {
             h1 { "Label " (view.label_id) " " (badge(&view.state)) }
             (about(&recorded, now))
-            section aria-labelledby="next" { h2 #next { "Next poll" } (next(&recorded, now)) }
+            section aria-labelledby="next" { h2 #next { "Next poll" } (next_poll(&recorded, now)) }
             section aria-labelledby="timeline" { h2 #timeline { "Timeline" } (timeline(&events, now)) }
             section aria-labelledby="messages" {
                 h2 #messages { "Messages" } (message_list(&messages, &deliveries, &subscribers, &attempts, recorded.detail.poll_state.last_seq, now))
@@ -102,7 +109,7 @@ async fn read(sources: &Sources, id: &str, account: Option<&str>) -> Result<Resp
     ))
 }
 
-fn none(id: &str, accounts: &[&str]) -> Response {
+fn no_such_label(id: &str, accounts: &[&str]) -> Response {
     not_found(
         "No such label",
         html! {
@@ -143,7 +150,7 @@ fn about(recorded: &Recorded, now: Timestamp) -> Markup {
     }
 }
 
-fn next(recorded: &Recorded, now: Timestamp) -> Markup {
+fn next_poll(recorded: &Recorded, now: Timestamp) -> Markup {
     let polls = &recorded.detail.recent_polls;
     html! {
         p {
@@ -158,14 +165,14 @@ fn next(recorded: &Recorded, now: Timestamp) -> Markup {
             p { "No poll has found a change or failed yet" @if recorded.label.last_polled_at.is_none() { ": it was never polled" } "." }
         } @else {
             (table("Last polls", &["Polled", "Outcome", "Status", "Messages", "Detail"],
-                &polls.iter().rev().map(|poll| summary(poll, now)).collect::<Vec<_>>()))
+                &polls.iter().rev().map(|poll| poll_row(poll, now)).collect::<Vec<_>>()))
             p { small { "Unchanged polls are not listed: " (number(recorded.label.unchanged)) " in a row"
                 @if let Some(at) = recorded.label.last_polled_at { ", the last " (time_from(at, now)) } "." } }
         }
     }
 }
 
-fn summary(poll: &PollSummary, now: Timestamp) -> Markup {
+fn poll_row(poll: &PollSummary, now: Timestamp) -> Markup {
     html! {
         td { @if let Ok(at) = Timestamp::from_millisecond(poll.at) { (time_from(at, now)) } }
         td { (poll.outcome.replace('_', " ")) }
@@ -183,47 +190,30 @@ fn timeline(events: &[EventView], now: Timestamp) -> Markup {
         @if events.len() > MAX_EVENTS as usize {
             p { "These are the last " (MAX_EVENTS) " events; " code { "trackpost history" } " prints all." }
         }
-        ol.timeline reversed { @for event in events.iter().rev().take(MAX_EVENTS as usize) { (one(event, now)) } }
+        ol.timeline reversed { @for event in events.iter().rev().take(MAX_EVENTS as usize) { (timeline_item(event, now)) } }
     }
 }
 
-/// A text of an event; `None` if it is empty.
-fn text(event: &Value, name: &str) -> Option<String> {
-    match event.get(name)? {
-        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-        Value::Null => None,
-        other => Some(other.to_string()),
-    }
-}
-
-fn one(view: &EventView, now: Timestamp) -> Markup {
-    let event: Value = serde_json::from_str(view.event.get()).unwrap_or_default();
-    let occurred = TrackingEvent::parse(view.event.get()).ok().and_then(|event| event.instant());
-    let written = text(&event, "carrier_occurred_at").or_else(|| text(&event, "occurred_at"));
-    let place: Vec<_> = ["company_name", "city_locality", "state_province", "postal_code", "country_code"]
-        .iter()
-        .filter_map(|name| text(&event, name).map(|text| cut(&text)))
-        .collect();
-    let what = ["description", "event_description", "status_detail_description", "status_description"]
-        .iter()
-        .find_map(|name| text(&event, name));
+fn timeline_item(view: &EventView, now: Timestamp) -> Markup {
+    let event = event::parse(view.event.get());
+    let text = EventText::of(&event);
     html! {
         li.gone[view.retracted_at.is_some()] {
             div {
-                b.what { (what.as_deref().map_or_else(|| "an event without a description".to_owned(), cut)) } " "
-                @if let Some(code) = text(&event, "status_code") { span.badge.calm { (code) } " " }
+                b.what { (text.description.as_deref().map_or_else(|| "an event without a description".to_owned(), cut)) } " "
+                @if let Some(code) = event::text(&event, "status_code") { span.badge.calm { (cut(&code)) } " " }
                 @if view.revision > 1 { span.badge.warn { "revision " (view.revision) } " " }
                 @if view.late { span.badge.off { "late" } " " }
                 @if view.retracted_at.is_some() { span.badge.bad { "retracted" } }
             }
             div {
-                @match (occurred, &written) {
+                @match (instant_of(view.event.get()), &text.time) {
                     (Some(at), _) => (time_from(at, now)),
-                    (None, Some(written)) => { (written) " " small { "(as written by the carrier)" } },
+                    (None, Some(written)) => { (cut(written)) " " small { "(as written by the carrier)" } },
                     (None, None) => span.muted { "no time" },
                 }
-                @if !place.is_empty() { " · " (place.join(", ")) }
-                @if let Some(signer) = text(&event, "signer") { " · signed by " (signer) }
+                @if let Some(place) = &text.place { " · " (cut(place)) }
+                @if let Some(signer) = &text.signer { " · signed by " (cut(signer)) }
             }
             div { small { "first seen " (time(view.first_seen_at)) " · " (view.event_id) } }
             @for change in &view.changes { (changed(change, &event)) }
@@ -234,8 +224,7 @@ fn one(view: &EventView, now: Timestamp) -> Markup {
 /// The changes of an event; a revision shows the previous values.
 fn changed(change: &ChangeView, event: &Value) -> Markup {
     let fields: Vec<String> = serde_json::from_str(change.fields.get()).unwrap_or_default();
-    let before: Value =
-        change.before.as_ref().and_then(|before| serde_json::from_str(before.get()).ok()).unwrap_or_default();
+    let before = change.before.as_ref().map(|before| event::parse(before.get())).unwrap_or_default();
     html! {
         div {
             (badge(&change.kind)) " " small { (time(change.at)) }
@@ -252,7 +241,7 @@ fn changed(change: &ChangeView, event: &Value) -> Markup {
 }
 
 fn value(event: &Value, field: &str) -> String {
-    text(event, field).map_or_else(|| "nothing".to_owned(), |text| cut(&text))
+    event::text(event, field).map_or_else(|| "nothing".to_owned(), |text| cut(&text))
 }
 
 /// Returns a text with at most [`MAX_VALUE_CHARS`] characters.
@@ -289,7 +278,7 @@ fn message_list(
                         @if delivery.state == "pending" { "next attempt: " (next::cell(&subscribers.next_attempt(delivery, now), now)) }
                         @if let Some(attempts) = attempts.get(&delivery.row) {
                             details {
-                                summary { (delivery.attempts) @if delivery.attempts == 1 { " attempt" } @else { " attempts" } }
+                                summary { (counted(delivery.attempts, "attempt")) }
                                 ol { @for of in attempts { li value=(of.attempt) { (attempt(of)) } } }
                             }
                         }

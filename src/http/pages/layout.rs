@@ -39,13 +39,13 @@ pub(super) fn page(status: StatusCode, title: &str, main: Markup) -> Response {
     respond(status, title, "", false, &main)
 }
 
-/// A page with live figures.
-pub(super) fn live(title: &str, find: &str, main: &Markup) -> Response {
-    respond(StatusCode::OK, title, find, true, main)
+/// A page that reloads itself.
+pub(super) fn live_page(title: &str, main: &Markup) -> Response {
+    respond(StatusCode::OK, title, "", true, main)
 }
 
 /// A page with the results of a search.
-pub(super) fn page_of(title: &str, find: &str, main: &Markup) -> Response {
+pub(super) fn search_page(title: &str, find: &str, main: &Markup) -> Response {
     respond(StatusCode::OK, title, find, false, main)
 }
 

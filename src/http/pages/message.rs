@@ -9,7 +9,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::super::Sources;
+use super::super::HttpState;
 use super::layout::{badge, encoded, fields, label_link, number, page, subscriber_link, time, time_from};
 use super::subscriber::failure_detail;
 use super::{not_found, unreadable};
@@ -20,12 +20,12 @@ use crate::explanation::measured;
 use crate::store::StoreError;
 use crate::store::views::deliveries::AttemptView;
 
-pub(in crate::http) async fn message(State(sources): State<Sources>, Path(id): Path<String>) -> Response {
-    read(&sources, &id).await.unwrap_or_else(|error| unreadable(&error))
+pub(in crate::http) async fn message(State(state): State<HttpState>, Path(id): Path<String>) -> Response {
+    read(&state, &id).await.unwrap_or_else(|error| unreadable(&error))
 }
 
-async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {
-    let (store, now) = (&sources.store, clock::now());
+async fn read(state: &HttpState, id: &str) -> Result<Response, StoreError> {
+    let (store, now) = (&state.store, clock::now());
     let Some(message) = store.message_view(id).await? else {
         return Ok(not_found(
             "No such message",
@@ -35,7 +35,7 @@ async fn read(sources: &Sources, id: &str) -> Result<Response, StoreError> {
             },
         ));
     };
-    let configured = Arc::clone(&sources.configured.borrow());
+    let configured = Arc::clone(&state.configured.borrow());
     let mut details = Vec::new();
     for delivery in store.deliveries_named(&[], Some(id)).await? {
         details.push(delivery_detail(store, &configured, delivery, now).await?);

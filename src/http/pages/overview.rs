@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 use tokio::sync::Mutex;
 
-use super::super::{MAX_HEARTBEAT_GAP, Sources};
+use super::super::{HttpState, MAX_HEARTBEAT_GAP};
 use super::figures;
-use super::layout::{badge, live, number, subscriber_link, table, time, time_or};
+use super::layout::{badge, live_page, number, subscriber_link, table, time, time_or};
 use super::{search, unreadable};
 use crate::clock;
 use crate::config::duration;
@@ -22,7 +22,7 @@ use crate::domain::label::AccountName;
 use crate::domain::polling::cadence::Cadence;
 use crate::domain::polling::freshness::{FreshnessFigures, Histogram};
 use crate::domain::time::earlier;
-use crate::explanation::{kind_in_words, roughly};
+use crate::explanation::{kind_in_words, roughly, stretch_text};
 use crate::metrics::metrics;
 use crate::simulation::forecast::{Forecast, LabelForecast, Load, forecast};
 use crate::store::StoreError;
@@ -37,7 +37,7 @@ const FRESHNESS: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Query parameters of the overview.
 #[derive(serde::Deserialize)]
-pub(in crate::http) struct PageQuery {
+pub(in crate::http) struct OverviewQuery {
     find: Option<String>,
     state: Option<String>,
 }
@@ -47,22 +47,24 @@ pub(in crate::http) struct PageQuery {
 pub(in crate::http) struct Forecasts(Mutex<Option<(Cadence, LabelForecast)>>);
 
 pub(in crate::http) async fn overview(
-    State((sources, forecasts)): State<(Sources, Arc<Forecasts>)>,
-    Query(query): Query<PageQuery>,
+    State((state, forecasts)): State<(HttpState, Arc<Forecasts>)>,
+    Query(query): Query<OverviewQuery>,
 ) -> Response {
     let now = clock::now();
     let find = query.find.as_deref().map(str::trim).filter(|find| !find.is_empty());
-    let state = query.state.as_deref().filter(|state| !state.is_empty());
-    if find.is_some() || state.is_some() {
-        return search::found(&sources, find, state, now).await.unwrap_or_else(|error| unreadable(&error));
+    let label_state = query.state.as_deref().filter(|label_state| !label_state.is_empty());
+    if find.is_some() || label_state.is_some() {
+        return search::found(&state, find, label_state, now)
+            .await
+            .unwrap_or_else(|error| unreadable(&error));
     }
-    match Shown::read(&sources, &forecasts, now).await {
-        Ok(shown) => live("Overview", "", &shown.markup(now)),
+    match Overview::read(&state, &forecasts, now).await {
+        Ok(overview) => live_page("Overview", &overview.markup(now)),
         Err(error) => unreadable(&error),
     }
 }
 
-struct Shown {
+struct Overview {
     silent: Vec<String>,
     attention: Vec<Degraded>,
     accounts: Vec<AccountView>,
@@ -73,9 +75,9 @@ struct Shown {
     database: String,
 }
 
-impl Shown {
-    async fn read(sources: &Sources, forecasts: &Forecasts, now: Timestamp) -> Result<Self, StoreError> {
-        let (store, configured) = (&sources.store, Arc::clone(&sources.configured.borrow()));
+impl Overview {
+    async fn read(state: &HttpState, forecasts: &Forecasts, now: Timestamp) -> Result<Self, StoreError> {
+        let (store, configured) = (&state.store, Arc::clone(&state.configured.borrow()));
         // In parallel, because each pages' connection reads one after the other.
         let (accounts, subscribers, labels, freshness) = tokio::try_join!(
             store.account_views(&configured.accounts, now),
@@ -92,8 +94,8 @@ impl Shown {
             mebibytes(store.wal_bytes())
         );
         Ok(Self {
-            silent: sources.heartbeats.silent(now, MAX_HEARTBEAT_GAP),
-            attention: sources.with_notices(degraded),
+            silent: state.heartbeats.silent(now, MAX_HEARTBEAT_GAP),
+            attention: state.with_notices(degraded),
             accounts,
             forecast: forecast_of(&configured, &labels, forecasts).await,
             labels,
@@ -163,7 +165,6 @@ impl Shown {
             .accounts
             .iter()
             .map(|account| {
-                let stretch = account.stretch.map_or_else(|| "no request allowed".to_owned(), |stretch| format!("{stretch:.2}"));
                 let first = (account.first_polls_waiting > 0)
                     .then(|| first_polls_in_words(account.first_polls_waiting, account.first_polls_take));
                 html! {
@@ -179,7 +180,7 @@ impl Shown {
                         (number(account.requests_this_month))
                         @if account.requests_per_month > 0 { " of " (number(account.requests_per_month)) }
                     }
-                    td { (stretch) }
+                    td { (stretch_text(account.stretch)) }
                     td { (number(account.due)) @if let Some(first) = first { br; small { (first) } } }
                     td { (time_or(account.last_success_at, now, "none yet")) }
                 }

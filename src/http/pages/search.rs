@@ -1,12 +1,15 @@
 //! `/?find=` and `/?state=`: labels by id, tracking number or metadata.
 
+use std::sync::Arc;
+
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::super::Sources;
-use super::layout::{badge, encoded, label_link, metadata, page_of, table, time_or};
+use super::super::HttpState;
+use super::layout::{badge, encoded, label_link, metadata, search_page, table, time_or};
+use crate::explanation::outlooks::Outlooks;
 use crate::store::StoreError;
 use crate::store::views::labels::{LabelFilter, LabelView};
 
@@ -16,20 +19,22 @@ const MAX_LABELS: usize = 100;
 const MAX_FIND: usize = 200;
 
 pub(super) async fn found(
-    sources: &Sources,
+    state: &HttpState,
     find: Option<&str>,
-    state: Option<&str>,
+    label_state: Option<&str>,
     now: Timestamp,
 ) -> Result<Response, StoreError> {
     let find = find.map(|find| find.char_indices().nth(MAX_FIND).map_or(find, |(end, _)| &find[..end]));
-    let wanted = LabelFilter { find, state, account: None };
-    let labels = sources.store.find_labels(wanted, MAX_LABELS as u32 + 1).await?;
-    let labels = sources.store.label_views(&labels).await?;
+    let wanted = LabelFilter { find, state: label_state, account: None };
+    let labels = state.store.find_labels(wanted, MAX_LABELS as u32 + 1).await?;
+    let mut labels = state.store.label_views(&labels).await?;
     if let ([label], Some(_)) = (&labels[..], find) {
         let to = format!("/labels/{}?account={}", encoded(&label.label_id), encoded(&label.account));
         return Ok((StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response());
     }
-    let title = match (find, state) {
+    let configured = Arc::clone(&state.configured.borrow());
+    Outlooks::read(&state.store, &configured.accounts, now).await?.set_expected_polls(&mut labels);
+    let title = match (find, label_state) {
         (Some(find), Some(state)) => format!("Labels with {find} that are {state}"),
         (Some(find), None) => format!("Labels with {find}"),
         (None, state) => format!("Labels that are {}", state.unwrap_or("registered")),
@@ -49,7 +54,7 @@ pub(super) async fn found(
             }
         }
     };
-    Ok(page_of(&title, find.unwrap_or_default(), &main))
+    Ok(search_page(&title, find.unwrap_or_default(), &main))
 }
 
 fn row(label: &LabelView, now: Timestamp) -> Markup {

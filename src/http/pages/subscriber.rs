@@ -9,7 +9,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::super::Sources;
+use super::super::HttpState;
 use super::layout::{
     badge, fields, label_link, message_link, number, page, subscriber_link, table, time_from, time_or,
 };
@@ -31,15 +31,15 @@ const MAX_FAILURES: u32 = 20;
 const MAX_WAITING: u32 = 20;
 
 pub(in crate::http) async fn subscriber(
-    State(sources): State<Sources>,
+    State(state): State<HttpState>,
     Path(name): Path<String>,
 ) -> Response {
-    read(&sources, &name).await.unwrap_or_else(|error| unreadable(&error))
+    read(&state, &name).await.unwrap_or_else(|error| unreadable(&error))
 }
 
-async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {
-    let (store, now) = (&sources.store, clock::now());
-    let configured = Arc::clone(&sources.configured.borrow());
+async fn read(state: &HttpState, name: &str) -> Result<Response, StoreError> {
+    let (store, now) = (&state.store, clock::now());
+    let configured = Arc::clone(&state.configured.borrow());
     let views = store.subscriber_views(&configured.subscribers).await?;
     let Some(view) = views.iter().find(|view| view.name == name) else {
         return Ok(not_found(
@@ -74,7 +74,7 @@ async fn read(sources: &Sources, name: &str) -> Result<Response, StoreError> {
 }
 
 fn health(view: &SubscriberView, now: Timestamp) -> Markup {
-    let what_to_do = match view.state {
+    let note = match view.state {
         SubscriberStatus::Configured(HealthState::Failing) => Some("One probe at a time is sent. Nothing is dropped; the pending deliveries are sent in order after a probe is accepted.".to_owned()),
         SubscriberStatus::Configured(HealthState::Paused) => Some(format!("Nothing is sent until you run trackpost subscribers resume {}.", view.name)),
         SubscriberStatus::Disabled => Some("It is disabled in the configuration (enabled = false), so nothing is sent.".to_owned()),
@@ -83,7 +83,7 @@ fn health(view: &SubscriberView, now: Timestamp) -> Markup {
     };
     html! {
         section {
-            @if let Some(what) = what_to_do { p { (what) } }
+            @if let Some(note) = note { p { (note) } }
             (fields(&[
                 ("Since", view.since.map(|at| time_from(at, now))),
                 ("Reason", view.reason.map(|reason| html! { (reason.replace('_', " ")) })),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use trackpost::domain::secret::Hidden;
-use trackpost::http::{self, Sources};
+use trackpost::http::{self, HttpState};
 use trackpost::store::views::attention::Configured;
 use trackpost::workers::heartbeat::Heartbeats;
 
@@ -57,13 +57,13 @@ pub fn check(input: &[u8]) {
     stream.set_read_timeout(Some(LONGEST)).unwrap();
     // The server may close the connection before it has read everything.
     let _ = stream.write_all(input).and_then(|()| stream.shutdown(Shutdown::Write));
-    let mut answer = Vec::new();
-    if let Err(error) = stream.read_to_end(&mut answer) {
+    let mut response = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut response) {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
     }
-    let head = String::from_utf8_lossy(&answer[..answer.len().min(12)]).into_owned();
-    assert!(answer.is_empty() || head.starts_with("HTTP/1."), "{head}");
-    assert!(!head.ends_with("500"), "{}", String::from_utf8_lossy(&answer));
+    let head = String::from_utf8_lossy(&response[..response.len().min(12)]).into_owned();
+    assert!(response.is_empty() || head.starts_with("HTTP/1."), "{head}");
+    assert!(!head.ends_with("500"), "{}", String::from_utf8_lossy(&response));
 }
 
 /// Starts a server with the history of the recorded journeys.
@@ -83,7 +83,7 @@ fn serve() -> (World, SocketAddr) {
     let addr = world.runtime.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let listen = listener.local_addr().unwrap();
-        let sources = Sources {
+        let state = HttpState {
             store,
             heartbeats: Heartbeats::default(),
             ready: Arc::new(AtomicBool::new(true)),
@@ -94,7 +94,7 @@ fn serve() -> (World, SocketAddr) {
             configured: watch::channel(Arc::new(configured)).1,
             jwks: watch::channel("{}".into()).1,
         };
-        tokio::spawn(http::serve(listener, sources, std::future::pending()));
+        tokio::spawn(http::serve(listener, state, std::future::pending()));
         listen
     });
     (world, addr)

@@ -49,7 +49,7 @@ async fn without_labels_discovery_probes_a_refused_key() {
     harness.discover().await;
     harness.deliver().await;
     assert_eq!(harness.kinds(), ["system.account.unauthorized", "system.account.recovered"]);
-    assert_eq!(harness.watched().await, 1);
+    assert_eq!(harness.registered_labels().await, 1);
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn a_failing_page_is_requested_in_smaller_pages() {
         ["100", "50&label_status=voided", "25", "50&label_status=voided"],
         "walks for new labels and voids alternate"
     );
-    assert_eq!(harness.watched().await, 1);
+    assert_eq!(harness.registered_labels().await, 1);
 }
 
 #[tokio::test]

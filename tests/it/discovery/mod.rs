@@ -1,4 +1,4 @@
-//! Labels found in the list: each is watched once, none is missed, voided ones are dropped, and personal data is not
+//! Labels found in the list: each is registered once, none is missed, voided ones are removed, and personal data is not
 //! stored.
 
 mod account;
@@ -38,7 +38,7 @@ impl Harness {
         page.into_iter().map(|label| (label.label_id, label.state, label.source)).collect()
     }
 
-    async fn watched(&self) -> usize {
+    async fn registered_labels(&self) -> usize {
         self.states().await.iter().filter(|(_, state, _)| state != "removed").count()
     }
 
@@ -60,7 +60,7 @@ fn label(label: &str, created_at: Timestamp, status: &str, trackable: bool) -> V
 }
 
 #[tokio::test]
-async fn new_labels_are_watched_and_their_messages_have_the_order() {
+async fn new_labels_are_registered_and_their_messages_have_the_order() {
     let mut harness = harness().await;
     harness.make([1, 2]);
     harness.discover().await;
@@ -79,11 +79,11 @@ async fn new_labels_are_watched_and_their_messages_have_the_order() {
     assert_eq!(harness.discover().await, 0, "no walk before the interval has passed");
     harness.pass(seconds(5));
     assert_eq!(harness.discover().await, 1, "one request is enough");
-    assert_eq!(harness.watched().await, 3);
+    assert_eq!(harness.registered_labels().await, 3);
 }
 
 #[tokio::test]
-async fn only_trackable_labels_are_watched() {
+async fn only_trackable_labels_are_registered() {
     let mut harness = harness().await;
     let now = harness.now();
     harness.sandbox.script_list(page(&[
@@ -108,11 +108,11 @@ async fn only_trackable_labels_are_watched() {
     let from = now.as_second() - 15 * 60;
     let from = format!("created_at_start={}&", Timestamp::from_second(from).unwrap());
     assert!(harness.listings().last().unwrap().contains(&from), "{:?}", harness.listings());
-    assert_eq!(harness.watched().await, 3);
+    assert_eq!(harness.registered_labels().await, 3);
 }
 
 #[tokio::test]
-async fn a_voided_label_is_dropped_within_the_hour() {
+async fn a_voided_label_is_removed_within_the_hour() {
     let mut harness = harness().await;
     harness.make([1, 2, 3]);
     harness.discover().await;
@@ -173,7 +173,7 @@ async fn a_label_removed_by_hand_stays_removed() {
 }
 
 #[tokio::test]
-async fn a_label_found_after_it_left_the_files_was_not_watched_in_between() {
+async fn a_label_found_after_it_left_the_files_was_not_polled_in_between() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.says("se-1", &in_transit());

@@ -15,7 +15,7 @@ async fn a_long_list_is_read_completely_with_any_page_size() {
         harness.pass(hours(1));
     }
     let calls = harness.discover().await;
-    assert_eq!(harness.watched().await, 50);
+    assert_eq!(harness.registered_labels().await, 50);
     assert!(calls <= 20, "{calls} requests for 50 labels, 7 a page");
     let counted = harness.count("SELECT count(DISTINCT label_id) FROM labels WHERE by_discovery = 1").await;
     assert_eq!(counted, 50);
@@ -36,7 +36,7 @@ async fn a_list_in_the_wrong_order_loses_no_label() {
         let wake = harness.discover_once().await;
         harness.pass(wake.duration_since(harness.now()));
     }
-    assert_eq!(harness.watched().await, 6);
+    assert_eq!(harness.registered_labels().await, 6);
     let pages: Vec<bool> =
         (1..=3).map(|n| harness.listings()[n - 1].contains(&format!("&page={n}&"))).collect();
     assert_eq!(pages, [true; 3], "{:?}", harness.listings());
@@ -59,7 +59,7 @@ async fn discovery_continues_from_its_position_after_an_outage() {
     harness.sandbox.date(&id("se-12"), seen - seconds(14 * 60));
     harness.restart().await;
     harness.discover().await;
-    assert_eq!(harness.watched().await, 12, "only the first walk uses the lookback");
+    assert_eq!(harness.registered_labels().await, 12, "only the first walk uses the lookback");
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn killed_between_two_pages_no_label_is_lost_or_added_twice() {
             _ => {}
         }
     }
-    assert_eq!(harness.watched().await, 20);
+    assert_eq!(harness.registered_labels().await, 20);
     let before = harness.sandbox.counters().requests;
     harness.poll_and_deliver().await;
     assert_eq!(harness.sandbox.counters().requests - before, 20);

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trackpost::domain::secret::Hidden;
-use trackpost::http::{self, Sources};
+use trackpost::http::{self, HttpState};
 use trackpost::store::views::attention::Configured;
 use trackpost::workers::heartbeat::Heartbeats;
 
@@ -32,7 +32,7 @@ impl Server {
     pub async fn with(harness: &Harness, token: Option<&str>, configured: Configured) -> Self {
         let listener = TcpListener::bind(loopback()).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let sources = Sources {
+        let state = HttpState {
             notices: Default::default(),
             listen: addr,
             hosts: Vec::new(),
@@ -43,7 +43,7 @@ impl Server {
             ready: Arc::new(AtomicBool::new(true)),
             token: token.map(|token| Hidden::new(token.to_owned())),
         };
-        let task = tokio::spawn(http::serve(listener, sources, std::future::pending()));
+        let task = tokio::spawn(http::serve(listener, state, std::future::pending()));
         Self { addr, task }
     }
 

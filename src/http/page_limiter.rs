@@ -1,9 +1,9 @@
 //! Limit on the work of pages, so that any number of requests leaves time for polls and deliveries.
 //!
-//! At most [`PAGES_AT_ONCE`] pages are computed at a time. After a page its permit rests for [`REST`] times as long as the
-//! page took. So all pages together use at most a fifth of a core per permit. A page without a permit within
-//! [`TIMEOUT`] gets a 503 with `Retry-After`. A permit is held until the answer is written to the connection, so few
-//! answers are in memory.
+//! At most [`PAGES_AT_ONCE`] pages are computed at a time. After a page, its permit stays unused for [`COOLDOWN_FACTOR`]
+//! times the duration of the page. So all pages together use at most a fifth of a core per permit. A page without a
+//! permit within [`TIMEOUT`] gets a 503 with `Retry-After`. A permit is held until the response is written to the
+//! connection, so few responses are in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,8 @@ use crate::clock::{self, Stopwatch};
 
 /// Number of pages computed at a time.
 pub(super) const PAGES_AT_ONCE: u32 = 2;
-const REST: u32 = 4;
+/// Time for which a permit stays unused after a page, as a multiple of the duration of the page.
+const COOLDOWN_FACTOR: u32 = 4;
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Value of `Retry-After` in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
@@ -29,18 +30,18 @@ const BURST: Duration = Duration::from_millis(100);
 
 /// The permits of pages.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct PageLimiter {
     permits: Arc<Semaphore>,
-    /// The end of the rest of each free permit.
-    rested: Mutex<Vec<Duration>>,
+    /// Earliest use of each free permit.
+    cooldown_ends: Mutex<Vec<Duration>>,
     watch: Stopwatch,
 }
 
-impl Default for Gate {
+impl Default for PageLimiter {
     fn default() -> Self {
         Self {
             permits: Arc::new(Semaphore::new(PAGES_AT_ONCE as usize)),
-            rested: Mutex::new(vec![Duration::ZERO; PAGES_AT_ONCE as usize]),
+            cooldown_ends: Mutex::new(vec![Duration::ZERO; PAGES_AT_ONCE as usize]),
             watch: Stopwatch::start(),
         }
     }
@@ -49,58 +50,63 @@ impl Default for Gate {
 /// The permit of a page. Dropping it releases it.
 #[derive(Debug)]
 pub(super) struct PagePermit {
-    gate: Arc<Gate>,
-    /// End of its rest.
-    rested: Mutex<Duration>,
+    limiter: Arc<PageLimiter>,
+    /// Earliest next use.
+    cooldown_end: Mutex<Duration>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for PagePermit {
     fn drop(&mut self) {
-        let rested = *self.rested.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.gate.rested.lock().unwrap_or_else(PoisonError::into_inner).push(rested);
+        let end = *self.cooldown_end.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.limiter.cooldown_ends.lock().unwrap_or_else(PoisonError::into_inner).push(end);
     }
 }
 
-impl Gate {
+impl PageLimiter {
     /// Waits for a permit; `None` after a timeout.
-    async fn enter(self: Arc<Self>) -> Option<PagePermit> {
-        let entered = async {
+    async fn acquire(self: Arc<Self>) -> Option<PagePermit> {
+        let acquired = async {
             let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
-            let rested = {
-                let mut all = self.rested.lock().unwrap_or_else(PoisonError::into_inner);
+            let cooldown_end = {
+                let mut all = self.cooldown_ends.lock().unwrap_or_else(PoisonError::into_inner);
                 let first = (0..all.len()).min_by_key(|index| all[*index])?;
                 all.swap_remove(first)
             };
             // From here on dropping releases it, also if this future is cancelled.
-            let permit = PagePermit { gate: Arc::clone(&self), rested: Mutex::new(rested), _permit: permit };
-            clock::sleep(rested.saturating_sub(self.watch.elapsed())).await;
+            let permit = PagePermit {
+                limiter: Arc::clone(&self),
+                cooldown_end: Mutex::new(cooldown_end),
+                _permit: permit,
+            };
+            clock::sleep(cooldown_end.saturating_sub(self.watch.elapsed())).await;
             Some(permit)
         };
-        tokio::time::timeout(TIMEOUT, entered).await.ok().flatten()
+        tokio::time::timeout(TIMEOUT, acquired).await.ok().flatten()
     }
 }
 
 /// Lets a request pass when it gets a permit.
-pub(super) async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let Some(permit) = Arc::clone(&gate).enter().await else {
+pub(super) async fn limit(State(limiter): State<Arc<PageLimiter>>, request: Request, next: Next) -> Response {
+    let Some(permit) = Arc::clone(&limiter).acquire().await else {
         let body =
             "too many requests at once; polls and deliveries take precedence. Try again in a few seconds.\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], body).into_response();
     };
-    let began = gate.watch.elapsed();
-    let mut answer = next.run(request).await;
-    let ended = gate.watch.elapsed();
-    *permit.rested.lock().unwrap_or_else(PoisonError::into_inner) = ended + (ended - began) * REST;
-    answer.extensions_mut().insert(Arc::new(permit));
-    answer
+    let began = limiter.watch.elapsed();
+    let mut response = next.run(request).await;
+    let ended = limiter.watch.elapsed();
+    *permit.cooldown_end.lock().unwrap_or_else(PoisonError::into_inner) =
+        ended + (ended - began) * COOLDOWN_FACTOR;
+    response.extensions_mut().insert(Arc::new(permit));
+    response
 }
 
 /// Spaces all requests in time.
 #[derive(Debug)]
 pub(super) struct RequestSpacing {
     watch: Stopwatch,
-    /// Earliest time of the next answer. Locked while a request waits, so a cancelled request takes no turn.
+    /// Earliest time of the next request. Locked while a request waits, so a cancelled request takes no turn.
     next: tokio::sync::Mutex<Duration>,
 }
 
@@ -128,19 +134,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_without_a_permit_gets_503_and_permits_are_released() {
-        let gate = Arc::new(Gate::default());
+        let limiter = Arc::new(PageLimiter::default());
         let mut taken = Vec::new();
         for _ in 0..PAGES_AT_ONCE {
-            taken.push(Arc::clone(&gate).enter().await.unwrap());
+            taken.push(Arc::clone(&limiter).acquire().await.unwrap());
         }
-        assert!(Arc::clone(&gate).enter().await.is_none());
-        *taken[0].rested.lock().unwrap() = gate.watch.elapsed() + Duration::from_millis(50);
+        assert!(Arc::clone(&limiter).acquire().await.is_none());
+        *taken[0].cooldown_end.lock().unwrap() = limiter.watch.elapsed() + Duration::from_millis(50);
         taken.clear();
         for _ in 0..PAGES_AT_ONCE {
-            taken.push(Arc::clone(&gate).enter().await.unwrap());
+            taken.push(Arc::clone(&limiter).acquire().await.unwrap());
         }
-        assert!(gate.rested.lock().unwrap().is_empty());
+        assert!(limiter.cooldown_ends.lock().unwrap().is_empty());
         drop(taken);
-        assert_eq!(gate.rested.lock().unwrap().len(), PAGES_AT_ONCE as usize);
+        assert_eq!(limiter.cooldown_ends.lock().unwrap().len(), PAGES_AT_ONCE as usize);
     }
 }
