@@ -92,7 +92,7 @@ fn callback_row(delivery: &DeliveryView) -> [String; 7] {
         or_dash(delivery.seq),
         delivery.r#type.clone(),
         delivery.subscriber.clone(),
-        delivery.state.clone(),
+        delivery.state.as_str().to_owned(),
         delivery.attempts.to_string(),
         instant_cell(delivery.delivered_at),
         delivery.delivery_id.clone(),

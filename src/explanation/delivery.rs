@@ -8,6 +8,7 @@ use super::{instant_or_dash, instant_text, measured, roughly};
 use crate::config::duration;
 use crate::domain::delivery::attempt::{ReachedStage, RetryAfterEffect, Stage};
 use crate::domain::delivery::health::HealthReason;
+use crate::domain::delivery::next_attempt::DeliveryState;
 use crate::domain::delivery::next_attempt::{NextAttempt, WaitReason};
 use crate::domain::delivery::outcome::{Due, DueReason, HastenedBy};
 use crate::domain::messages::ping::PING;
@@ -164,7 +165,7 @@ pub fn then(
         (None, Some(after)) => after,
         (None, None) if accepted => return None,
         (None, None) if delivery.r#type == PING => format!("{why}a ping is sent once"),
-        (None, None) if delivery.state == "dead" => {
+        (None, None) if delivery.state == DeliveryState::Dead => {
             format!("{why}dead: retry schedule used up while others were accepted")
         }
         (None, None) => match delivery.next_attempt_at {
@@ -187,7 +188,7 @@ mod tests {
             seq: Some(3),
             r#type: "tracking.updated".to_owned(),
             subscriber: "orders".to_owned(),
-            state: "pending".to_owned(),
+            state: DeliveryState::Pending,
             attempts: 1,
             created_at: at(0),
             delivered_at: None,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{instant_or_dash, instant_text};
 use crate::domain::delivery::health::Health;
 use crate::domain::delivery::next_attempt::{
-    DeliveryFacts, DeliveryState, NextAttempt, SubscriberConfig, WaitReason, next_attempt,
+    DeliveryFacts, NextAttempt, SubscriberConfig, WaitReason, next_attempt,
 };
 use crate::domain::messages::ping::PING;
 use crate::domain::messages::subscriber::SubscriberName;
@@ -53,7 +53,7 @@ impl Subscribers {
         let (subscriber, health) = self.0.get(&SubscriberName::new(&delivery.subscriber)).unwrap_or(&unknown);
         let facts = DeliveryFacts {
             // The table's CHECK allows no other state.
-            state: DeliveryState::parse(&delivery.state).unwrap_or(DeliveryState::Pending),
+            state: delivery.state,
             due: delivery.due,
             ping: delivery.r#type == PING,
             behind_another: delivery.due.is_some() && delivery.next_attempt_at.is_none(),

@@ -12,6 +12,7 @@ use crate::cli::table::{Table, instant_cell};
 use crate::cli::{Failure, resolve};
 use crate::clock;
 use crate::config::Config;
+use crate::domain::delivery::next_attempt::DeliveryState;
 use crate::domain::words::counted;
 use crate::explanation::next::{self, Subscribers};
 use crate::store::Store;
@@ -89,13 +90,15 @@ impl RequestedDeliveries<'_> {
 }
 
 /// State and attempts of the deliveries that are followed, by row.
-type Followed = BTreeMap<i64, (String, u64)>;
+type Followed = BTreeMap<i64, (DeliveryState, u64)>;
 
 /// Follows the pending deliveries of `page`, up to the limit.
 fn follow(followed: &mut Followed, page: &[DeliveryView]) {
     for delivery in page {
-        match delivery.state.as_str() {
-            "pending" => drop(followed.insert(delivery.row, (delivery.state.clone(), delivery.attempts))),
+        match delivery.state {
+            DeliveryState::Pending => {
+                drop(followed.insert(delivery.row, (delivery.state, delivery.attempts)))
+            }
             _ => drop(followed.remove(&delivery.row)),
         }
     }
@@ -128,7 +131,7 @@ async fn watch(mut source: RequestedDeliveries<'_>, mut printer: Printer<'_>) ->
         }
         let rows: Vec<i64> = followed.keys().copied().collect();
         let mut changed = store.deliveries_named(&rows, None).await?;
-        changed.retain(|now| followed.get(&now.row) != Some(&(now.state.clone(), now.attempts)));
+        changed.retain(|now| followed.get(&now.row) != Some(&(now.state, now.attempts)));
         let new = source.after(last).await?;
         last = new.last().map_or(last, |newest| newest.row);
         changed.extend(new);
@@ -174,7 +177,7 @@ impl<'a> Printer<'a> {
             or_dash(delivery.seq),
             delivery.r#type.clone(),
             delivery.subscriber.clone(),
-            format!("{}{attempts}", delivery.state),
+            format!("{}{attempts}", delivery.state.as_str()),
             next::cell(&subscribers.next_attempt(delivery, now), now),
             instant_cell(delivery.created_at),
             or_dash(delivery.last_outcome.as_deref().map(output::outcome)),

@@ -10,6 +10,7 @@ use super::args::Deliveries;
 use super::{Failure, note_if_no_daemon_runs, open_store, open_store_to_read, print_result, resolve};
 use crate::clock;
 use crate::config::Config;
+use crate::domain::delivery::next_attempt::DeliveryState;
 use crate::explanation::detail::held_back;
 use crate::store::Store;
 use crate::store::views::attention::Configured;
@@ -71,11 +72,11 @@ async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> R
         )));
     }
     let Some(queued) = store.deliveries_named(&[delivery.row], None).await?.pop() else { return Ok(to) };
-    let waits = queued.state == "pending" && queued.next_attempt_at.is_none();
-    let done = match (waits, delivery.state.as_str()) {
-        (true, "pending") => format!("{to} waits for earlier messages of its label"),
+    let waits = queued.state == DeliveryState::Pending && queued.next_attempt_at.is_none();
+    let done = match (waits, delivery.state) {
+        (true, DeliveryState::Pending) => format!("{to} waits for earlier messages of its label"),
         (true, _) => format!("{to} is queued again, behind earlier messages of its label"),
-        (false, "pending") => format!("{to} is due now"),
+        (false, DeliveryState::Pending) => format!("{to} is due now"),
         (false, _) => format!("{to} is queued again"),
     };
     let held = held_back(store, &Configured::of(config), queued, at).await?;

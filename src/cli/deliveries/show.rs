@@ -8,6 +8,7 @@ use crate::cli::Failure;
 use crate::cli::output::{self, instant};
 use crate::clock;
 use crate::config::Config;
+use crate::domain::delivery::next_attempt::DeliveryState;
 use crate::explanation::delivery as words;
 use crate::explanation::detail::{self, AttemptDetail, DeliveryDetail};
 use crate::store::Store;
@@ -51,7 +52,7 @@ fn print(shown: &DeliveryDetail, now: Timestamp) {
 
 fn fields(shown: &DeliveryDetail, now: Timestamp) -> Vec<(&'static str, Option<String>)> {
     let delivery = &shown.delivery;
-    let pending = delivery.state == "pending";
+    let pending = delivery.state == DeliveryState::Pending;
     let next = output::next_at(shown.next.at, now, "not scheduled");
     vec![
         ("delivery", Some(delivery.delivery_id.clone())),
@@ -60,7 +61,7 @@ fn fields(shown: &DeliveryDetail, now: Timestamp) -> Vec<(&'static str, Option<S
         ("label", delivery.label_id.clone()),
         ("seq", delivery.seq.map(|seq| seq.to_string())),
         ("subscriber", Some(delivery.subscriber.clone())),
-        ("state", Some(delivery.state.clone())),
+        ("state", Some(delivery.state.as_str().to_owned())),
         ("attempts", Some(delivery.attempts.to_string())),
         ("created at", Some(instant(delivery.created_at))),
         ("queued again at", shown.queued_again_at.map(instant)),

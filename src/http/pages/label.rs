@@ -21,6 +21,7 @@ use super::layout::{
 use super::message::attempt;
 use super::{not_found, unreadable};
 use crate::clock;
+use crate::domain::delivery::next_attempt::DeliveryState;
 use crate::domain::polling::poll::PollSummary;
 use crate::domain::tracking::matching::instant_of;
 use crate::domain::words::counted;
@@ -273,9 +274,9 @@ fn message_list(
                 None => p.muted { "No subscriber selects it." },
                 Some(deliveries) => ul { @for delivery in deliveries {
                     li {
-                        (subscriber_link(&delivery.subscriber)) " " (badge(&delivery.state)) " "
+                        (subscriber_link(&delivery.subscriber)) " " (badge(delivery.state.as_str())) " "
                         @if let Some(at) = delivery.delivered_at { (time_from(at, now)) }
-                        @if delivery.state == "pending" { "next attempt: " (next::cell(&subscribers.next_attempt(delivery, now), now)) }
+                        @if delivery.state == DeliveryState::Pending { "next attempt: " (next::cell(&subscribers.next_attempt(delivery, now), now)) }
                         @if let Some(attempts) = attempts.get(&delivery.row) {
                             details {
                                 summary { (counted(delivery.attempts, "attempt")) }

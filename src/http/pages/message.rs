@@ -14,6 +14,7 @@ use super::layout::{badge, encoded, fields, label_link, number, page, subscriber
 use super::subscriber::failure_detail;
 use super::{not_found, unreadable};
 use crate::clock;
+use crate::domain::delivery::next_attempt::DeliveryState;
 use crate::domain::delivery::outcome::outcome_in_words;
 use crate::explanation::detail::{AttemptDetail, DeliveryDetail, delivery_detail};
 use crate::explanation::measured;
@@ -71,14 +72,14 @@ fn delivery(detail: &DeliveryDetail, now: Timestamp) -> Markup {
     let heading = format!("delivery-{}", encoded(&of.subscriber));
     html! {
         section aria-labelledby=(heading) {
-            h2 id=(heading) { "To " (subscriber_link(&of.subscriber)) " " (badge(&of.state)) }
+            h2 id=(heading) { "To " (subscriber_link(&of.subscriber)) " " (badge(of.state.as_str())) }
             (fields(&[
                 ("Delivery", Some(html! { (of.delivery_id) })),
                 ("Attempts", Some(html! { (of.attempts) })),
                 ("Delivered", of.delivered_at.map(|at| time_from(at, now))),
                 ("Next attempt", detail.next.at.map(|at| time_from(at, now))),
             ]))
-            @if of.state != "delivered" { ul { @for reason in &detail.next.reasons { li { (reason) } } } }
+            @if of.state != DeliveryState::Delivered { ul { @for reason in &detail.next.reasons { li { (reason) } } } }
             @if of.attempts > detail.log.len() as u64 {
                 p.muted { "Older attempts were pruned." }
             }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{PAGE, count};
+use crate::domain::delivery::next_attempt::DeliveryState;
 use crate::domain::delivery::outcome::Due;
 use crate::domain::time::{serialize_instant, serialize_instant_or_null};
 use crate::store::reschedule::stored_due;
@@ -26,7 +27,7 @@ pub struct DeliveryView {
     pub seq: Option<i64>,
     pub r#type: String,
     pub subscriber: String,
-    pub state: String,
+    pub state: DeliveryState,
     pub attempts: u64,
     #[serde(serialize_with = "serialize_instant")]
     pub created_at: Timestamp,
@@ -77,7 +78,7 @@ pub struct DeliveryFilter {
 impl DeliveryFilter {
     pub fn fits(&self, delivery: &DeliveryView) -> bool {
         self.subscriber.as_ref().is_none_or(|name| *name == delivery.subscriber)
-            && self.state.as_ref().is_none_or(|state| *state == delivery.state)
+            && self.state.as_ref().is_none_or(|state| *state == delivery.state.as_str())
             && self.since.is_none_or(|since| delivery.created_at >= since)
             && self.r#type.as_ref().is_none_or(|kind| match kind.strip_suffix('*') {
                 Some(beginning) => delivery.r#type.starts_with(beginning),
@@ -104,7 +105,8 @@ macro_rules! delivery_view {
             seq: $row.seq,
             r#type: $row.kind,
             subscriber: $row.subscriber,
-            state: $row.state,
+            // The table's CHECK allows no other values.
+            state: DeliveryState::parse(&$row.state).unwrap_or(DeliveryState::Pending),
             attempts: count($row.attempts),
             created_at: at($row.created_at),
             delivered_at: $row.delivered_at.map(at),
