@@ -97,7 +97,7 @@ fn follow(followed: &mut Followed, page: &[DeliveryView]) {
     for delivery in page {
         match delivery.state {
             DeliveryState::Pending => {
-                drop(followed.insert(delivery.row, (delivery.state, delivery.attempts)))
+                followed.insert(delivery.row, (delivery.state, delivery.attempts));
             }
             _ => drop(followed.remove(&delivery.row)),
         }
