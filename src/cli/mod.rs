@@ -91,7 +91,8 @@ fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
     let of_daemon = error.downcast_ref().map(daemon::DaemonError::hint);
     let of_backup = || error.downcast_ref().map(BackupError::hint);
     let of_store = || error.downcast_ref().map(StoreError::hint);
-    of_daemon.or_else(of_backup).or_else(of_store).flatten().map(str::to_owned)
+    let of_config = || error.downcast_ref().map(|faults: &Faults| Some(faults.hint()));
+    of_daemon.or_else(of_backup).or_else(of_store).or_else(of_config).flatten().map(str::to_owned)
 }
 
 fn naming_database(error: StoreError) -> Box<dyn Error + Send + Sync> {
@@ -184,21 +185,7 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
 
 /// Reads the configuration for a command that works on the database; the daemon's secrets need not be readable.
 fn load(path: &Path) -> Result<Loaded, Failure> {
-    Config::load_beside(path, &Environment::capture()).map_err(|faults| config_failure(path, faults))
-}
-
-/// Hint where the configuration file does not exist.
-const NO_CONFIGURATION: &str = "trackpost init writes one; --config FILE names another";
-
-fn config_failure(path: &Path, faults: Faults) -> Failure {
-    Failure::from(faults).hint(match is_missing(path) {
-        true => NO_CONFIGURATION,
-        false => "correct the configuration; trackpost check reports all its faults",
-    })
-}
-
-fn is_missing(path: &Path) -> bool {
-    path.try_exists().is_ok_and(|exists| !exists)
+    Ok(Config::load_beside(path, &Environment::capture())?)
 }
 
 /// Prints the result for one of several items, or its failure. A failure sets the exit status and does not stop the others.
@@ -228,8 +215,7 @@ async fn open_store_to_read(path: &Path) -> Result<(Loaded, Store), Failure> {
 
 /// Reads the configuration as far as possible, and warns if it has faults.
 fn readable(path: &Path) -> Result<Loaded, Failure> {
-    let (loaded, faults) =
-        Config::load_to_read(path, &Environment::capture()).map_err(|faults| config_failure(path, faults))?;
+    let (loaded, faults) = Config::load_to_read(path, &Environment::capture())?;
     if let Some(faults) = faults {
         let faults = counted(faults.faults.len() as u64, "fault");
         output::print_error(format!("warning: the configuration has {faults}; trackpost check shows all"));

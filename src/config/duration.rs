@@ -9,10 +9,10 @@ use jiff::fmt::friendly::{Designator, Spacing, SpanParser, SpanPrinter};
 use jiff::{Span as JiffSpan, SpanRelativeTo, SpanRound, Unit};
 
 /// The shortest duration that may be configured: a shorter poll interval or retry wait would be a busy loop.
-pub const SHORTEST: Duration = Duration::from_millis(100);
+pub const MIN_DURATION: Duration = Duration::from_millis(100);
 
 /// The longest duration, a century: added to an instant, it does not overflow.
-pub const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
+pub const MAX_DURATION: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,8 +46,8 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         .and_then(Duration::try_from)
         .map_err(|_| DurationError::Malformed)?;
     match length {
-        length if length < SHORTEST => Err(DurationError::TooShort),
-        length if length > LONGEST => Err(DurationError::TooLong),
+        length if length < MIN_DURATION => Err(DurationError::TooShort),
+        length if length > MAX_DURATION => Err(DurationError::TooLong),
         length => Ok(length),
     }
 }
@@ -71,7 +71,7 @@ impl TryFrom<String> for ConfigDuration {
 pub fn format(duration: Duration) -> String {
     const PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None).designator(Designator::Compact);
     let rounding = SpanRound::new().largest(Unit::Day).days_are_24_hours();
-    let milliseconds = i64::try_from(duration.min(LONGEST).as_millis()).unwrap_or(i64::MAX);
+    let milliseconds = i64::try_from(duration.min(MAX_DURATION).as_millis()).unwrap_or(i64::MAX);
     let span = JiffSpan::new().try_milliseconds(milliseconds).and_then(|span| span.round(rounding));
     PRINTER.span_to_string(&span.unwrap_or_default())
 }

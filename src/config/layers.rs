@@ -26,7 +26,11 @@ pub(super) const BUILT_IN: &str = "compiled-in default";
 const EXAMPLE_KEYS: [&str; 5] = ["api_key", "url", "secret", "headers", "hmac_header"];
 
 /// Returns all layers as one table, in which every scalar and array knows its origin, and the table of all defaults.
-pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Findings) -> (Value, Value) {
+pub(super) fn merge_layers(
+    file: Option<&Path>,
+    environment: &Environment,
+    findings: &Findings,
+) -> (Value, Value) {
     let mut builder = config::Config::builder().add_source(Layer::Text(parse(DEFAULTS, BUILT_IN, findings)));
     if let Some(path) = file {
         builder = builder.add_source(Layer::Text(read(path, findings)));
@@ -39,7 +43,7 @@ pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Fin
         Map::new()
     });
     let defaults = defaults(findings);
-    complete(&mut table, &defaults);
+    add_commented_defaults(&mut table, &defaults);
     (Value::new(None, table), defaults)
 }
 
@@ -48,7 +52,8 @@ fn read(path: &Path, findings: &Findings) -> Map<String, Value> {
     let fault = match std::fs::read(path).map(String::from_utf8) {
         Ok(Ok(text)) => return parse(&text, &place, findings),
         Ok(Err(_)) => Fault::new(&place, "", "is not UTF-8 text").hint("save it as UTF-8"),
-        Err(error) if error.kind() == ErrorKind::NotFound => Fault::new(&place, "", "does not exist"),
+        Err(error) if error.kind() == ErrorKind::NotFound => Fault::new(&place, "", "does not exist")
+            .hint("trackpost init writes one; --config FILE names another"),
         Err(error) => Fault::new(&place, "", format!("cannot be read: {error}"))
             .hint("it must be a file that the user of trackpost can read"),
     };
@@ -121,7 +126,7 @@ fn defaults(findings: &Findings) -> Value {
 }
 
 /// Adds the defaults in comments.
-fn complete(table: &mut Map<String, Value>, defaults: &Value) {
+fn add_commented_defaults(table: &mut Map<String, Value>, defaults: &Value) {
     let ValueKind::Table(defaults) = &defaults.kind else { return };
     for section in ["accounts", "subscribers"] {
         let ValueKind::Table(default) = &defaults[section].kind else { continue };
@@ -178,10 +183,10 @@ impl Source for Layer {
 
     fn collect_to(&self, below: &mut Value) -> Result<(), ConfigError> {
         match self {
-            Self::Text(table) => cover(below, &mut Vec::new(), Value::new(None, table.clone())),
+            Self::Text(table) => merge(below, &mut Vec::new(), Value::new(None, table.clone())),
             Self::Variables(variables) => {
                 for (path, value) in variables {
-                    put(below, path, value.clone());
+                    set(below, path, value.clone());
                 }
             }
         }
@@ -197,14 +202,14 @@ impl fmt::Debug for Layer {
 }
 
 /// Merges `above` into `below`, which is at `path`; `above` takes precedence.
-fn cover(below: &mut Value, path: &mut Vec<String>, above: Value) {
+fn merge(below: &mut Value, path: &mut Vec<String>, above: Value) {
     match above.kind {
         ValueKind::Table(entries) if is_merged(path) => {
             let table = table_of(below);
             for (name, value) in entries {
                 let name = row_name(path, name);
                 path.push(name.clone());
-                cover(table.entry(name).or_default(), path, value);
+                merge(table.entry(name).or_default(), path, value);
                 path.pop();
             }
         }
@@ -213,7 +218,7 @@ fn cover(below: &mut Value, path: &mut Vec<String>, above: Value) {
 }
 
 /// Puts `value` at the path `names`, which are in lower case.
-fn put(below: &mut Value, names: &[String], value: Value) {
+fn set(below: &mut Value, names: &[String], value: Value) {
     let mut path = Vec::with_capacity(names.len());
     let mut at = below;
     for name in names {
@@ -222,7 +227,7 @@ fn put(below: &mut Value, names: &[String], value: Value) {
         path.push(name.clone());
         at = table.entry(name).or_default();
     }
-    cover(at, &mut path, value);
+    merge(at, &mut path, value);
 }
 
 /// Whether a table at `path` is merged key by key; any other table is one value.
@@ -271,7 +276,7 @@ mod tests {
         let path = directory.path().join("t.toml");
         std::fs::write(&path, file).unwrap();
         let findings = Findings::default();
-        let table = lay(Some(&path), &environment.iter().copied().collect(), &findings);
+        let table = merge_layers(Some(&path), &environment.iter().copied().collect(), &findings);
         (table.0.into_table().unwrap(), Faults::of(findings.finish().0).to_string())
     }
 
@@ -348,7 +353,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_a_fault() {
         let findings = Findings::default();
-        lay(Some(Path::new("/nowhere/t.toml")), &Environment::default(), &findings);
+        merge_layers(Some(Path::new("/nowhere/t.toml")), &Environment::default(), &findings);
         let faults = Faults::of(findings.finish().0);
         assert!(faults.to_string().contains("/nowhere/t.toml: does not exist"), "{faults}");
     }

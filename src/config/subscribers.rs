@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::bounded_int::MaxInFlight;
 use super::connection::{self, Certificates, HmacSection};
 use super::duration::ConfigDuration;
 use super::fault::{known_here, meant};
@@ -11,7 +12,6 @@ use super::proxies::ProxyUrls;
 use super::secret::{KeyText, OneOrMore, Secret, Token};
 use super::table::At;
 use super::url::{self, HttpUrl};
-use super::wrong::Parallel;
 use crate::domain::delivery::address::always_refused;
 use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
@@ -34,7 +34,7 @@ pub(super) struct SubscriberSection {
     rsa_signature: bool,
     hmac_header: Option<HmacSection>,
     timeout: ConfigDuration,
-    max_in_flight: Parallel,
+    max_in_flight: MaxInFlight,
     retry: Vec<ConfigDuration>,
     allow_insecure: bool,
     ca_file: Certificates,

@@ -74,7 +74,7 @@ fn certificates_and_keys_are_parsed() {
         (
             "client_certificate = \"a.pem\"\nclient_key = \"-----BEGIN s3cret\"",
             "client_key",
-            "is a key where the path of a file should be",
+            "contains a key, but the path of a file is expected",
         ),
     ] {
         one_fault(&connected(more), &format!("subscribers.orders.{key}"), problem);
