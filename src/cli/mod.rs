@@ -91,7 +91,7 @@ fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
     let of_daemon = error.downcast_ref().map(daemon::DaemonError::hint);
     let of_backup = || error.downcast_ref().map(BackupError::hint);
     let of_store = || error.downcast_ref().map(StoreError::hint);
-    let of_config = || error.downcast_ref().map(|faults: &Faults| Some(faults.hint()));
+    let of_config = || error.downcast_ref().map(Faults::hint);
     of_daemon.or_else(of_backup).or_else(of_store).or_else(of_config).flatten().map(str::to_owned)
 }
 

@@ -11,7 +11,6 @@ use super::secret::Token;
 use super::table::At;
 use super::url::{self, HttpUrl};
 use crate::domain::account::{Account, Discover, labels_path, shown_path, tracking_url};
-use crate::domain::delivery::address::always_refused;
 use crate::domain::label::AccountName;
 
 /// `[accounts.X]` as written.
@@ -97,9 +96,8 @@ fn check_base_url(at: &At<'_>, account: &Account) {
         at.warn(Some(&shown), "is plain http: others on the network can read the API key", hint);
     } else if !url.https
         && !account.allow_insecure
-        && let Some(refusal) = url.address().and_then(always_refused)
+        && let Some(problem) = url.refusal()
     {
-        let problem = format!("has an address that is never connected to: {refusal}");
         at.warn(Some(&shown), problem, "every request will be refused: give the server's own address");
     }
     if account.base_url.ends_with("/v1") || account.base_url.ends_with("/v2") {

@@ -1,18 +1,18 @@
 //! Durations as people write them: `300ms`, `90s`, `5m`, `1h30m`, `180d`.
 //!
-//! Configuration, command line and output use the same spelling: the friendly format of jiff. A day has 24 hours; months
-//! and years have no fixed length and are refused.
+//! Configuration, command line and output use the same spelling: the friendly format of jiff. A day has 24 hours;
+//! months and years have no fixed length and are refused.
 
 use std::time::Duration;
 
 use jiff::fmt::friendly::{Designator, Spacing, SpanParser, SpanPrinter};
 use jiff::{Span as JiffSpan, SpanRelativeTo, SpanRound, Unit};
 
-/// The shortest duration that may be configured: a shorter poll interval or retry wait would be a busy loop.
-pub const MIN_DURATION: Duration = Duration::from_millis(100);
+/// Minimum of a duration: a shorter poll interval or retry wait would be a busy loop.
+const MIN_DURATION: Duration = Duration::from_millis(100);
 
-/// The longest duration, a century: added to an instant, it does not overflow.
-pub const MAX_DURATION: Duration = Duration::from_secs(36_500 * 86_400);
+/// Maximum of a duration, a century: added to an instant, it does not overflow.
+const MAX_DURATION: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum DurationError {
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let parser = SpanParser::new();
     let span = parser.parse_span(text.trim()).map_err(|_| {
-        // The parser refuses numbers that are too large, too. If it takes the same text with small numbers, this is why.
+        // The parser also refuses numbers that are too large. If it takes the same text with small numbers, this is why.
         let mut small = String::new();
         for c in text.trim().chars().map(|c| if c.is_ascii_digit() { '1' } else { c }) {
             if c != '1' || !small.ends_with('1') {

@@ -34,6 +34,14 @@ impl LabelHash {
         Self { id_hash: hash(label_id), metadata_and_file }
     }
 
+    fn of(label: &Registration, file_number: FileNumber) -> Self {
+        if label.metadata.is_empty() {
+            return Self::new(label.key.id.as_str(), "{}", file_number);
+        }
+        let metadata = serde_json::to_string(&label.metadata).expect("metadata is JSON");
+        Self::new(label.key.id.as_str(), &metadata, file_number)
+    }
+
     fn metadata(self) -> u64 {
         self.metadata_and_file >> FILE_BITS
     }
@@ -77,8 +85,8 @@ struct AccountLabels {
 }
 
 impl AccountLabels {
-    /// The hashes are evenly spread, so the value of a hash gives its approximate index. A binary search over all of them
-    /// would miss the cache index most of its steps.
+    /// The hashes are evenly spread, so the value of a hash gives its approximate index. A binary search over all of
+    /// them would miss the cache at most of its steps.
     fn find(&self, id_hash: u64) -> Option<usize> {
         let (records, last) = (&self.records, self.records.len().checked_sub(1)?);
         let index_of = |hash: u64| ((u128::from(hash) * records.len() as u128) >> 64) as usize;
@@ -123,7 +131,7 @@ impl LabelSet {
     }
 
     pub(super) fn add(&mut self, label: &Registration, file_number: FileNumber) {
-        let record = record_of(label, file_number);
+        let record = LabelHash::of(label, file_number);
         if let Some(labels) = self.account_labels(label.key.account.as_str()) {
             labels.records.push(record);
         }
@@ -141,10 +149,10 @@ impl LabelSet {
         }
     }
 
-    /// Keeps the last row of each label and marks all labels as wanted. Returns the labels with rows of different
-    /// metadata, up to a limit, and their number.
-    pub(super) fn seal(&mut self) -> (Conflicts, usize) {
-        let (mut conflicts, mut count) = (Conflicts::default(), 0);
+    /// Keeps the last row of each label and marks all labels as wanted. Returns the rows with other metadata than the
+    /// row before.
+    pub(super) fn seal(&mut self) -> Conflicts {
+        let mut conflicts = Conflicts::default();
         for (account, labels) in self.accounts.iter().zip(&mut self.by_account) {
             labels.records.sort_by_key(|record| record.id_hash);
             let mut kept = 0;
@@ -152,7 +160,6 @@ impl LabelSet {
                 let record = labels.records[index];
                 if kept > 0 && labels.records[kept - 1].id_hash == record.id_hash {
                     if labels.records[kept - 1].metadata() != record.metadata() {
-                        count += 1;
                         conflicts.note(account, record.id_hash);
                     }
                     kept -= 1;
@@ -163,7 +170,7 @@ impl LabelSet {
             labels.records.truncate(kept);
             labels.wanted = vec![u64::MAX; kept.div_ceil(64)];
         }
-        (conflicts, count)
+        conflicts
     }
 
     /// The number of labels of an account.
@@ -177,8 +184,8 @@ impl LabelSet {
         self.by_account.iter().map(|labels| labels.records.len()).sum()
     }
 
-    /// Compares a label of the registry with the label set; `file_number` is `None` for a file that was not read. An equal
-    /// label is then unmarked: it is not wanted.
+    /// Compares a label of the registry with the label set; `file_number` is `None` for a file that was not read. A label
+    /// that is the same is no longer wanted.
     pub fn compare(
         &mut self,
         account: &str,
@@ -216,7 +223,7 @@ impl LabelSet {
         else {
             return false;
         };
-        let taken = labels.records[index] == record_of(label, file_number);
+        let taken = labels.records[index] == LabelHash::of(label, file_number);
         if taken {
             labels.clear_wanted(index);
         }
@@ -224,34 +231,28 @@ impl LabelSet {
     }
 }
 
-fn record_of(label: &Registration, file_number: FileNumber) -> LabelHash {
-    if label.metadata.is_empty() {
-        return LabelHash::new(label.key.id.as_str(), "{}", file_number);
-    }
-    let metadata = serde_json::to_string(&label.metadata).expect("metadata is JSON");
-    LabelHash::new(label.key.id.as_str(), &metadata, file_number)
-}
-
-/// Labels with rows of different metadata, with the hash of the last row read.
+/// Rows with other metadata than an earlier row of the same label.
 #[derive(Debug, Default)]
-pub(super) struct Conflicts(HashMap<(AccountName, u64), Option<u64>>);
+pub(super) struct Conflicts {
+    /// The number of these rows.
+    pub(super) total: usize,
+    /// The first labels of these rows, each with the hash of the metadata that was read last.
+    labels: HashMap<(AccountName, u64), Option<u64>>,
+}
 
 impl Conflicts {
     fn note(&mut self, account: &AccountName, id_hash: u64) {
-        if self.0.len() < MAX_CONFLICTS {
-            self.0.insert((account.clone(), id_hash), None);
+        self.total += 1;
+        if self.labels.len() < MAX_CONFLICTS {
+            self.labels.insert((account.clone(), id_hash), None);
         }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// Whether a row has other metadata than the row of the same label before it.
     pub(super) fn contradicts(&mut self, label: &Registration) -> bool {
-        let record = record_of(label, 0);
+        let record = LabelHash::of(label, 0);
         let key = (label.key.account.clone(), record.id_hash);
-        let Some(last) = self.0.get_mut(&key) else { return false };
+        let Some(last) = self.labels.get_mut(&key) else { return false };
         last.replace(record.metadata()).is_some_and(|before| before != record.metadata())
     }
 }

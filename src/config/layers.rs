@@ -13,7 +13,7 @@ use config::{ConfigError, FileFormat, Format as _, Map, Source, Value, ValueKind
 use super::environment::Environment;
 use super::fault::{Fault, Findings};
 use super::table::{PREFIX, is_variable};
-use super::value::{ANY, empty_table};
+use super::value::{ANY, child, empty_table};
 use crate::domain::polling::cadence::RowName;
 
 /// The commented file that ships, which is the compiled-in default.
@@ -21,6 +21,9 @@ pub(super) const DEFAULTS: &str = include_str!("../../config/trackpost.toml");
 
 /// The name of the compiled-in default as a place.
 pub(super) const BUILT_IN: &str = "compiled-in default";
+
+/// Sections whose tables have names of the user's choice.
+const NAMED_TABLES: [&str; 2] = ["accounts", "subscribers"];
 
 /// Keys whose commented value in [`DEFAULTS`] is an example, not a default.
 const EXAMPLE_KEYS: [&str; 5] = ["api_key", "url", "secret", "headers", "hmac_header"];
@@ -31,7 +34,10 @@ pub(super) fn merge_layers(
     environment: &Environment,
     findings: &Findings,
 ) -> (Value, Value) {
-    let mut builder = config::Config::builder().add_source(Layer::Text(parse(DEFAULTS, BUILT_IN, findings)));
+    let defaults = defaults(findings);
+    let sections = defaults.iter().filter(|(section, _)| !NAMED_TABLES.contains(&section.as_str()));
+    let sections = sections.map(|(section, value)| (section.clone(), value.clone())).collect();
+    let mut builder = config::Config::builder().add_source(Layer::Text(sections));
     if let Some(path) = file {
         builder = builder.add_source(Layer::Text(read(path, findings)));
     }
@@ -42,9 +48,13 @@ pub(super) fn merge_layers(
         findings.fault(fault.hint("run trackpost check without TRACKPOST__ variables for more details"));
         Map::new()
     });
-    let defaults = defaults(findings);
-    add_commented_defaults(&mut table, &defaults);
-    (Value::new(None, table), defaults)
+    for section in NAMED_TABLES {
+        if let Some(ValueKind::Table(named)) = table.get_mut(section).map(|section| &mut section.kind) {
+            let default = child(&defaults[section], ANY).expect("the defaults have an example");
+            named.values_mut().for_each(|one| add_missing(one, default));
+        }
+    }
+    (Value::new(None, table), Value::new(None, defaults))
 }
 
 fn read(path: &Path, findings: &Findings) -> Map<String, Value> {
@@ -110,34 +120,17 @@ fn structured(variable: &str, text: &str) -> Value {
     Value::new(Some(&origin), text)
 }
 
-/// Returns all defaults, including those in comments: of any account, of any subscriber and of the registration.
-fn defaults(findings: &Findings) -> Value {
+/// Returns all defaults, including those in comments: of the registration, and of any account and any subscriber.
+fn defaults(findings: &Findings) -> Map<String, Value> {
     let mut defaults = parse(&uncommented(), BUILT_IN, findings);
     defaults.remove("signing");
-    for section in ["accounts", "subscribers", "registration"] {
+    let registration = table_of(defaults.entry("registration".to_owned()).or_default());
+    registration.retain(|name, _| !["labels", "files"].contains(&name.as_str()));
+    for section in NAMED_TABLES {
         let named = table_of(defaults.entry(section.to_owned()).or_default());
-        for name in ["main", "orders"] {
-            let example = named.remove(name).into_iter().map(|example| (ANY.to_owned(), example));
-            named.extend(example.collect::<Vec<_>>());
-        }
-        named.retain(|name, _| !["labels", "files"].contains(&name.as_str()));
+        *named = named.drain().map(|(_, example)| (ANY.to_owned(), example)).collect();
     }
-    Value::new(None, defaults)
-}
-
-/// Adds the defaults in comments.
-fn add_commented_defaults(table: &mut Map<String, Value>, defaults: &Value) {
-    let ValueKind::Table(defaults) = &defaults.kind else { return };
-    for section in ["accounts", "subscribers"] {
-        let ValueKind::Table(default) = &defaults[section].kind else { continue };
-        if let Some(ValueKind::Table(named)) = table.get_mut(section).map(|section| &mut section.kind) {
-            named.values_mut().for_each(|one| add_missing(one, &default[ANY]));
-        }
-    }
-    add_missing(
-        table.entry("registration".to_owned()).or_insert_with(empty_table),
-        &defaults["registration"],
-    );
+    defaults
 }
 
 /// [`DEFAULTS`] with its examples live: the lines that start with `#` and no space.

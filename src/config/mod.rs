@@ -112,9 +112,10 @@ impl Faults {
         Self { faults, label_faults: RowFaults::default(), sources: Box::default() }
     }
 
-    /// Returns a hint for all faults together.
-    pub fn hint(&self) -> &'static str {
-        "correct the configuration; trackpost check reports all its faults"
+    /// Returns a hint for all faults together, unless the only fault has its own.
+    pub fn hint(&self) -> Option<&'static str> {
+        let has_own = matches!(&self.faults[..], [Fault { hint: Some(_), .. }]);
+        (!has_own).then_some("correct the configuration; trackpost check reports all its faults")
     }
 }
 
@@ -150,9 +151,9 @@ impl Config {
         strict(load(Some(path), environment, Extent::BesideDaemon))
     }
 
-    /// Reads the configuration for a command that only reads the database. Only a fault that may concern the path of the
-    /// database is an error. An account or subscriber with a fault is left out, another value is replaced by its default;
-    /// the faults are returned too.
+    /// Reads the configuration for a command that only reads the database. Only a fault that may concern the path of
+    /// the database is an error. An account or subscriber with a fault is left out, another value is replaced by its
+    /// default; the faults are returned too.
     ///
     /// # Errors
     /// All faults, if one may be about the path of the database.
@@ -206,8 +207,8 @@ fn strict((loaded, faults): (Loaded, Vec<Fault>)) -> Result<Loaded, Faults> {
     Err(Faults { faults, label_faults, sources: Box::new(sources) })
 }
 
-/// The configuration, without the accounts and subscribers that are wrong and with the defaults for other wrong values, and
-/// all faults.
+/// The configuration, without the accounts and subscribers that are wrong and with the defaults for other wrong values,
+/// and all faults.
 fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Loaded, Vec<Fault>) {
     let findings = &Findings::default();
     let (mut root, defaults) = layers::merge_layers(path, environment, findings);

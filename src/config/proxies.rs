@@ -5,10 +5,9 @@
 
 use serde::Deserialize;
 
-use super::table::{Context, Extent};
+use super::table::Context;
 use super::url::{self, HttpUrl};
 use super::value_error::ValueError;
-use crate::domain::delivery::address::always_refused;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 
@@ -25,7 +24,7 @@ impl From<ProxyUrls> for Proxies {
 
 /// Returns the parts of [`ProxyUrls`] for `text`: a URL, `environment` or nothing.
 pub(super) fn urls(context: &Context<'_>, text: &str) -> Result<Vec<String>, ValueError> {
-    if text.is_empty() || context.extent == Extent::BesideDaemon {
+    if text.is_empty() {
         return Ok(vec![String::new(); 3]);
     }
     if text != "environment" {
@@ -50,8 +49,8 @@ pub(super) fn urls(context: &Context<'_>, text: &str) -> Result<Vec<String>, Val
 /// `variable` is the name of the variable with a space, or empty.
 fn check(text: &str, variable: &str) -> Result<String, ValueError> {
     let problem = match HttpUrl::parse(text) {
-        Ok(url) => match url.address().and_then(always_refused) {
-            Some(refusal) => format!("has an address that is always refused: {refusal}"),
+        Ok(url) => match url.refusal() {
+            Some(problem) => problem,
             None => return Ok(text.to_owned()),
         },
         // A text that is not a URL at all may be a misplaced secret.

@@ -61,7 +61,7 @@ impl CheckedRegistration {
         let mut indices: HashMap<LabelKey, usize> = HashMap::new();
         let (place, list) = (at.place, at.name());
         for (number, row) in (1..).zip(rows) {
-            let at = RowPosition { place, list: Some(&list), row: number };
+            let at = RowPosition { place, list: Some(&list), number };
             match UncheckedRow::of_json(row).and_then(|row| row.check(accounts, Source::Config)) {
                 Err(row_fault) => faults.push(at.fault(row_fault)),
                 Ok(label) => match indices.get(&label.key) {

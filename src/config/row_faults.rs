@@ -61,14 +61,14 @@ pub(super) struct RowPosition<'a> {
     /// The key of a list in the configuration; `None` for rows of a file.
     pub(super) list: Option<&'a str>,
     /// Number of the row, from 1 on.
-    pub(super) row: u64,
+    pub(super) number: u64,
 }
 
 impl RowPosition<'_> {
     pub(super) fn fault(self, row_fault: RowFault) -> Fault {
         let key = match self.list {
-            Some(list) => format!("{list}, row {}", self.row),
-            None => format!("row {}", self.row),
+            Some(list) => format!("{list}, row {}", self.number),
+            None => format!("row {}", self.number),
         };
         let mut fault = Fault::new(self.place, key, row_fault.problem);
         fault.hint = row_fault.hint.or_else(|| Some(ROW_HINT.to_owned()));

@@ -1,7 +1,7 @@
 //! Secrets and files, read while the configuration is read.
 //!
-//! A secret is a text, or `{ file = … }`, `{ env = … }`, `{ credential = … }`. The deserializer recognizes these types by
-//! name: a field of such a type gets the secret itself. A fault never shows a secret, even if the secret has the wrong
+//! A secret is a text, or `{ file = … }`, `{ env = … }`, `{ credential = … }`. The deserializer recognizes these types
+//! by name: a field of such a type gets the secret itself. A fault never shows a secret, even if the secret has the wrong
 //! type.
 
 use std::io::Read;
@@ -37,28 +37,30 @@ pub(super) struct KeyText(pub(super) Hidden<String>);
 #[derive(Deserialize)]
 pub(super) struct OneOrMore<T>(pub(super) Vec<T>);
 
-/// The text of a value if `name` is one of the types above, the parts of a [`proxies::ProxyUrls`].
+/// Returns the texts of a value if `name` is one of the types above or [`proxies::ProxyUrls`], which has several.
 pub(super) fn read(at: &At<'_>, name: &str) -> Option<Result<Vec<String>, ValueError>> {
-    let beside = at.context.extent == Extent::BesideDaemon;
+    let context = at.context;
     let written = match at.kind() {
         Some(ValueKind::String(text)) => Some(text.as_str()),
         _ => None,
     };
-    let text = match (name, written) {
-        ("FileText" | "KeyText", Some("")) => Ok(String::new()),
-        ("FileText" | "KeyText", _) if beside => Ok(String::new()),
-        ("FileText", Some(path)) => file(at.context, path, MAX_FILE_BYTES),
-        ("KeyText", Some(text)) if text.contains("-----") => {
+    let one = |text: Result<String, ValueError>| text.map(|text| vec![text]);
+    let texts = match (context.extent, name, written) {
+        (Extent::BesideDaemon, "FileText" | "KeyText", _) => one(Ok(String::new())),
+        (Extent::BesideDaemon, "Secret" | "Token", _) => one(Ok(UNREAD.to_owned())),
+        (Extent::BesideDaemon, "ProxyUrls", _) => proxies::urls(context, ""),
+        (_, "FileText" | "KeyText", Some("")) => one(Ok(String::new())),
+        (_, "KeyText", Some(text)) if text.contains("-----") => {
             Err(ValueError::new("contains a key, but the path of a file is expected", RELATIVE_HINT))
         }
-        ("KeyText", Some(path)) => file(at.context, path, MAX_FILE_BYTES),
-        ("Secret" | "KeyText", _) => fetch(at),
-        ("Token", _) => fetch(at).and_then(|text| word(at, &text)),
-        ("ProxyUrls", _) => return Some(fetch(at).and_then(|text| proxies::urls(at.context, &text))),
+        (_, "FileText" | "KeyText", Some(path)) => one(file(context, path, MAX_FILE_BYTES)),
+        (_, "KeyText" | "Secret", _) => one(fetch(at)),
+        (_, "Token", _) => one(fetch(at).and_then(|text| word(at, &text))),
+        (_, "ProxyUrls", _) => fetch(at).and_then(|text| proxies::urls(context, &text)),
         _ => return None,
     };
-    at.context.is_secret.set(name != "FileText");
-    Some(text.map(|text| vec![text]))
+    context.is_secret.set(name != "FileText");
+    Some(texts)
 }
 
 /// Maximum length of a secret: a wrong path, such as a device, must not be read without end.
@@ -70,10 +72,8 @@ const RELATIVE_HINT: &str = "relative paths start at the configuration file";
 
 /// Returns the secret that a value contains or points to, without line breaks at its end.
 fn fetch(at: &At<'_>) -> Result<String, ValueError> {
-    at.context.is_secret.set(true);
     let context = at.context;
     let text = match (at.kind(), at.kind().and_then(place_of_secret)) {
-        _ if context.extent == Extent::BesideDaemon => UNREAD.to_owned(),
         (Some(ValueKind::String(text)), _) => text.clone(),
         (_, Some(("file", path))) => file(context, path, MAX_SECRET_BYTES)?,
         (_, Some(("env", name))) => context.environment.get(name).map(str::to_owned).ok_or_else(|| {

@@ -1,5 +1,5 @@
-//! Sources of labels: the configuration itself, and label files. Label files are read separately from the configuration,
-//! as a stream; a file that cannot be read does not stop the others.
+//! Sources of labels: the configuration itself, and label files. Label files are read separately from the
+//! configuration, as a stream; a file that cannot be read does not stop the others.
 //!
 //! A reading goes over the files once and builds a [`LabelSet`]. Comparing the registry with the label set finds the
 //! labels that the registry lacks; only if there are any, a second pass reads their rows.
@@ -90,15 +90,15 @@ impl LabelSources {
                 }
             }
         }
-        let (conflicts, count) = reading.label_set.seal();
-        if !conflicts.is_empty() {
-            reading.warnings = self.name_conflicts(&reading.files, conflicts, count);
+        let conflicts = reading.label_set.seal();
+        if conflicts.total > 0 {
+            reading.warnings = self.name_conflicts(&reading.files, conflicts);
         }
         reading
     }
 
     /// Reads all rows again to find the rows that contradict an earlier row. Returns a warning for each.
-    fn name_conflicts(&self, files: &[PathBuf], mut conflicts: Conflicts, count: usize) -> Vec<Fault> {
+    fn name_conflicts(&self, files: &[PathBuf], mut conflicts: Conflicts) -> Vec<Fault> {
         let mut warnings = RowFaults::default();
         for label in &self.inline {
             conflicts.contradicts(label);
@@ -112,18 +112,15 @@ impl LabelSources {
                 if let Ok(label) = label
                     && conflicts.contradicts(&label)
                 {
-                    of_file.push(RowPosition { place: &place, list: None, row: number }.again(&label.key));
+                    of_file.push(RowPosition { place: &place, list: None, number }.again(&label.key));
                 }
                 ControlFlow::Continue(())
             });
             warnings.extend(of_file.close(&place, REPEATED_LABELS));
         }
-        if let Some(more @ 1..) = count.checked_sub(warnings.total) {
-            let fault = Fault::new(
-                "registration.files",
-                "",
-                format!("{more} {REPEATED_LABELS}: the later rows are used"),
-            );
+        if let Some(more @ 1..) = conflicts.total.checked_sub(warnings.total) {
+            let problem = format!("{more} {REPEATED_LABELS}: the later rows are used");
+            let fault = Fault::new("registration.files", "", problem);
             warnings.kept.push(fault.hint("write one row per label, or the same metadata in both rows"));
         }
         warnings.kept
@@ -193,7 +190,7 @@ fn each_label(
     let reader = open(file)?;
     let mut broken = false;
     let outcome = each_unchecked_row(file.kind, reader, &place, &mut |number, row| {
-        let at = RowPosition { place: &place, list: None, row: number };
+        let at = RowPosition { place: &place, list: None, number };
         let label = match row.and_then(|row| row.check(accounts, Source::File)) {
             Err(row_fault) if row_fault.not_utf8 => {
                 let problem = format!("is not UTF-8 text (row {number})");

@@ -70,7 +70,7 @@ impl DaemonError {
     /// Returns a hint, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Config(faults) => Some(faults.hint()),
+            Self::Config(faults) => faults.hint(),
             Self::Store(error) => error.hint(),
             Self::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse => Some(
                 "another process listens there: stop it, choose another port, or turn the server off with \"\"",

@@ -56,7 +56,7 @@ pub fn each_row(
         let written = row.as_ref().ok().map(|row| row.id.clone());
         let registration = row
             .and_then(|row| row.check(accounts, Source::Cli))
-            .map_err(|row_fault| RowPosition { place: STDIN, list: None, row: number }.fault(row_fault));
+            .map_err(|row_fault| RowPosition { place: STDIN, list: None, number }.fault(row_fault));
         each(CheckedRow { row: number, written, registration });
         ControlFlow::Continue(())
     })
