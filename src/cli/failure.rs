@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use crate::config::Faults;
 use crate::daemon;
 use crate::store::StoreError;
 use crate::store::backup::BackupError;
@@ -51,7 +52,8 @@ fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
     let of_daemon = error.downcast_ref().map(daemon::DaemonError::hint);
     let of_backup = || error.downcast_ref().map(BackupError::hint);
     let of_store = || error.downcast_ref().map(StoreError::hint);
-    of_daemon.or_else(of_backup).or_else(of_store).flatten().map(str::to_owned)
+    let of_config = || error.downcast_ref().map(Faults::hint);
+    of_daemon.or_else(of_backup).or_else(of_store).or_else(of_config).flatten().map(str::to_owned)
 }
 
 fn naming_database(error: StoreError) -> Box<dyn Error + Send + Sync> {

@@ -162,7 +162,7 @@ mod tests {
             std::fs::create_dir(folder.path().join(LABELS)).unwrap();
             let loaded = Config::load(&folder.path().join(CONFIG), &Environment::default());
             let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
-            assert_eq!(loaded.label_faults, []);
+            assert_eq!(loaded.label_faults.kept, []);
             assert_eq!(loaded.sources.read_all().label_set.labels(), if sandbox { 3 } else { 0 });
         }
     }

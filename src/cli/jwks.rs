@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Failure, config_failure, output};
+use super::{Failure, output};
 use crate::config::{Config, Environment};
 use crate::domain::messages::signature::jwks;
 
 pub fn run(path: &Path) -> Result<ExitCode, Failure> {
-    let config =
-        Config::load(path, &Environment::capture()).map_err(|faults| config_failure(path, faults))?.config;
+    let config = Config::load(path, &Environment::capture())?.config;
     if config.rsa_keys.is_empty() {
         return Err(Failure::new("the configuration has no RSA key to publish")
             .hint("set rsa_key = { file = \"rsa.pem\" } under [signing]"));

@@ -37,8 +37,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::config::{Config, Environment, Faults, Loaded};
-use crate::daemon::{self, DaemonError};
+use crate::config::{Config, Environment, Loaded};
+use crate::daemon;
 use crate::domain::words::counted;
 use crate::store::{Store, lock};
 use args::{Args, Verb};
@@ -115,18 +115,6 @@ async fn verb(args: Args) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Hint where the configuration file does not exist.
-const NO_CONFIGURATION: &str = "trackpost init writes one; --config FILE names another";
-
-fn config_failure(path: &Path, faults: Faults) -> Failure {
-    let failure = Failure::from(DaemonError::Config(faults));
-    if is_missing(path) { failure.hint(NO_CONFIGURATION) } else { failure }
-}
-
-fn is_missing(path: &Path) -> bool {
-    path.try_exists().is_ok_and(|exists| !exists)
-}
-
 /// Prints the result for one of several items, or its failure. A failure sets the exit status and does not stop the others.
 fn print_result(result: Result<String, Failure>, code: &mut ExitCode) {
     match result {
@@ -154,8 +142,7 @@ async fn open_store_to_read(path: &Path) -> Result<(Loaded, Store), Failure> {
 
 /// Reads the configuration as far as possible, and warns if it has faults.
 fn readable(path: &Path) -> Result<Loaded, Failure> {
-    let (loaded, faults) =
-        Config::load_to_read(path, &Environment::capture()).map_err(|faults| config_failure(path, faults))?;
+    let (loaded, faults) = Config::load_to_read(path, &Environment::capture())?;
     if let Some(faults) = faults {
         let faults = counted(faults.faults.len() as u64, "fault");
         output::print_error(format!("warning: the configuration has {faults}; trackpost check shows all"));
@@ -165,8 +152,7 @@ fn readable(path: &Path) -> Result<Loaded, Failure> {
 
 /// Opens the database of the configuration, with or without a running daemon. The daemon's secrets need not be readable.
 async fn open_store(path: &Path) -> Result<(Loaded, Store), Failure> {
-    let loaded = Config::load_beside(path, &Environment::capture());
-    open(loaded.map_err(|faults| config_failure(path, faults))?).await
+    open(Config::load_beside(path, &Environment::capture())?).await
 }
 
 async fn open(loaded: Loaded) -> Result<(Loaded, Store), Failure> {

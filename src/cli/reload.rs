@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Failure, config_failure, output};
+use super::{Failure, output};
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Environment};
 use crate::store::lock::{self, DaemonRecord, ReloadOutcome};
@@ -27,7 +27,7 @@ pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
             // As ExecReload= of systemd, the process id is known even so.
             let service = environment.get("MAINPID").and_then(|pid| pid.parse().ok());
             service.map_or(Ok(()), send_sighup)?;
-            return Err(config_failure(path, faults));
+            return Err(faults.into());
         }
     };
     let shown = std::path::absolute(&database).unwrap_or_else(|_| database.clone());

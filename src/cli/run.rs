@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use tokio::sync::watch;
 
-use super::{DATABASE, Failure, NO_CONFIGURATION, is_missing, telemetry};
+use super::{DATABASE, Failure, telemetry};
 use crate::config::Environment;
 use crate::daemon::{self, Daemon, DaemonError, Signals};
 
@@ -13,11 +13,8 @@ pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
     // Created first, so that a signal during the reading of a million labels does not kill the process.
     let mut signals = Signals::new().map_err(DaemonError::Signals)?;
     let environment = Environment::capture();
-    let loaded = match daemon::read_config(path, &environment, &mut signals).await {
-        Ok(Some(loaded)) => loaded,
-        Ok(None) => return Ok(ExitCode::SUCCESS),
-        Err(error) if is_missing(path) => return Err(Failure::from(error).hint(NO_CONFIGURATION)),
-        Err(error) => return Err(Failure::from(error)),
+    let Some(loaded) = daemon::read_config(path, &environment, &mut signals).await? else {
+        return Ok(ExitCode::SUCCESS);
     };
     let _ = DATABASE.set(std::path::absolute(&loaded.config.store.path)?);
     telemetry::start(&loaded.config.log);

@@ -4,14 +4,13 @@
 
 use serde::Deserialize;
 
+use super::bounded_int::{BoundedInt, MaxInFlight};
 use super::duration::ConfigDuration;
 use super::proxies::ProxyUrls;
 use super::secret::Token;
 use super::table::At;
 use super::url::{self, HttpUrl};
-use super::wrong::{Limited, Parallel};
 use crate::domain::account::{Account, Discover, labels_path, shown_path, tracking_url};
-use crate::domain::delivery::address::always_refused;
 use crate::domain::label::AccountName;
 
 /// `[accounts.X]` as written.
@@ -21,9 +20,9 @@ pub(super) struct AccountSection {
     allow_insecure: bool,
     tracking_path: String,
     api_key: Token,
-    requests_per_minute: Limited<1, 60_000>,
-    requests_per_month: Limited<0, { i64::MAX }>,
-    max_in_flight: Parallel,
+    requests_per_minute: BoundedInt<1, 60_000>,
+    requests_per_month: BoundedInt<0, { i64::MAX }>,
+    max_in_flight: MaxInFlight,
     timeout: ConfigDuration,
     proxy: ProxyUrls,
     discover: DiscoverSection,
@@ -61,7 +60,7 @@ impl AccountSection {
             at.key("api_key").fault("is empty", "create a key in the account's API settings");
         }
         let path = &account.tracking_path;
-        if let Some(problem) = objection_to_path(path) {
+        if let Some(problem) = problem_of_path(path) {
             let hint = "write it like \"/v2/labels/{label_id}/track\"";
             at.key("tracking_path").fault_of(&shown_path(path), problem, hint);
         } else if account.discover.enabled && labels_path(path).is_none() {
@@ -97,9 +96,8 @@ fn check_base_url(at: &At<'_>, account: &Account) {
         at.warn(Some(&shown), "is plain http: others on the network can read the API key", hint);
     } else if !url.https
         && !account.allow_insecure
-        && let Some(refusal) = url.address().and_then(always_refused)
+        && let Some(problem) = url.refusal()
     {
-        let problem = format!("has an address that is never connected to: {refusal}");
         at.warn(Some(&shown), problem, "every request will be refused: give the server's own address");
     }
     if account.base_url.ends_with("/v1") || account.base_url.ends_with("/v2") {
@@ -108,7 +106,7 @@ fn check_base_url(at: &At<'_>, account: &Account) {
     }
 }
 
-fn objection_to_path(path: &str) -> Option<&'static str> {
+fn problem_of_path(path: &str) -> Option<&'static str> {
     if !path.starts_with('/') {
         return Some("does not start with a slash");
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use jiff::civil::Time;
 use serde::Deserialize;
 
+use super::bounded_int::BoundedInt;
 use super::duration::{self, ConfigDuration};
 use super::fault::known_here;
 use super::table::At;
-use super::wrong::Limited;
 use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::polling::cadence::{Cadence, Hours, Row, RowName};
 use crate::domain::tracking::StatusCode;
@@ -44,7 +44,7 @@ struct RowSection {
 }
 
 /// Rows with shorter intervals are not learned, because moving their polls gains nothing.
-const SHORTEST_LEARNED: Duration = Duration::from_secs(300);
+const MIN_LEARNED_INTERVAL: Duration = Duration::from_secs(300);
 
 impl CadenceSection {
     pub(super) fn check(self, at: &At<'_>) -> Cadence {
@@ -68,7 +68,9 @@ impl RowSection {
             let hint = "remove hours, or write them into out_for_delivery or estimate_day";
             at.key("hours").fault("is not allowed in the row of a status code", hint);
         }
-        if self.learn && self.intervals.iter().any(|ConfigDuration(interval)| *interval < SHORTEST_LEARNED) {
+        if self.learn
+            && self.intervals.iter().any(|ConfigDuration(interval)| *interval < MIN_LEARNED_INTERVAL)
+        {
             at.key("learn").fault_of("true", "is not allowed with intervals under 5m", "remove learn");
         }
         Row {
@@ -129,7 +131,7 @@ pub(super) struct AlertsSection {
     late_after: Days,
 }
 
-type Days = Limited<0, 365>;
+type Days = BoundedInt<0, 365>;
 
 impl AlertsSection {
     pub(super) fn check(self, at: &At<'_>) -> AlertSettings {

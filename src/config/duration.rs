@@ -1,18 +1,18 @@
 //! Durations as people write them: `300ms`, `90s`, `5m`, `1h30m`, `180d`.
 //!
-//! Configuration, command line and output use the same spelling: the friendly format of jiff. A day has 24 hours; months
-//! and years have no fixed length and are refused.
+//! Configuration, command line and output use the same spelling: the friendly format of jiff. A day has 24 hours;
+//! months and years have no fixed length and are refused.
 
 use std::time::Duration;
 
 use jiff::fmt::friendly::{Designator, Spacing, SpanParser, SpanPrinter};
 use jiff::{Span as JiffSpan, SpanRelativeTo, SpanRound, Unit};
 
-/// The shortest duration that may be configured: a shorter poll interval or retry wait would be a busy loop.
-pub const SHORTEST: Duration = Duration::from_millis(100);
+/// Minimum of a duration: a shorter poll interval or retry wait would be a busy loop.
+const MIN_DURATION: Duration = Duration::from_millis(100);
 
-/// The longest duration, a century: added to an instant, it does not overflow.
-pub const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
+/// Maximum of a duration, a century: added to an instant, it does not overflow.
+const MAX_DURATION: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum DurationError {
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let parser = SpanParser::new();
     let span = parser.parse_span(text.trim()).map_err(|_| {
-        // The parser refuses numbers that are too large, too. If it takes the same text with small numbers, this is why.
+        // The parser also refuses numbers that are too large. If it takes the same text with small numbers, this is why.
         let mut small = String::new();
         for c in text.trim().chars().map(|c| if c.is_ascii_digit() { '1' } else { c }) {
             if c != '1' || !small.ends_with('1') {
@@ -46,8 +46,8 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         .and_then(Duration::try_from)
         .map_err(|_| DurationError::Malformed)?;
     match length {
-        length if length < SHORTEST => Err(DurationError::TooShort),
-        length if length > LONGEST => Err(DurationError::TooLong),
+        length if length < MIN_DURATION => Err(DurationError::TooShort),
+        length if length > MAX_DURATION => Err(DurationError::TooLong),
         length => Ok(length),
     }
 }
@@ -71,7 +71,7 @@ impl TryFrom<String> for ConfigDuration {
 pub fn format(duration: Duration) -> String {
     const PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None).designator(Designator::Compact);
     let rounding = SpanRound::new().largest(Unit::Day).days_are_24_hours();
-    let milliseconds = i64::try_from(duration.min(LONGEST).as_millis()).unwrap_or(i64::MAX);
+    let milliseconds = i64::try_from(duration.min(MAX_DURATION).as_millis()).unwrap_or(i64::MAX);
     let span = JiffSpan::new().try_milliseconds(milliseconds).and_then(|span| span.round(rounding));
     PRINTER.span_to_string(&span.unwrap_or_default())
 }

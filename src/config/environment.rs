@@ -1,7 +1,7 @@
 //! The environment variables of the process, captured once.
 //!
-//! They are passed as an argument, so that tests set their own, and a reload uses the variables of the start. The values
-//! may be secrets and are never shown.
+//! They are passed as an argument, so that tests set their own, and a reload uses the variables of the start. The
+//! values may be secrets and are never shown.
 
 use std::collections::BTreeMap;
 use std::fmt;

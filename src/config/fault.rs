@@ -50,14 +50,6 @@ impl Fault {
     }
 }
 
-/// Returns the number of wrong label rows, and the place and the problem of the first. Other text of the row may be
-/// personal.
-pub fn rows_left_out(faults: &[Fault], count: usize) -> Option<String> {
-    let Fault { place, key, problem, .. } = faults.first()?;
-    let rows = if count == 1 { "row" } else { "rows" };
-    Some(format!("{count} {rows}; the first: {place}: {key}: {problem}; trackpost check lists all"))
-}
-
 impl fmt::Display for Fault {
     /// On one line, also if a name or the value contains line breaks.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,7 +95,7 @@ impl Findings {
     }
 
     /// Whether a fault is about `key` or a key below it.
-    pub(super) fn concern(&self, key: &str) -> bool {
+    pub(super) fn has_fault_at(&self, key: &str) -> bool {
         let key = mask::secrets(key);
         let below =
             |fault: &Fault| fault.key.strip_prefix(&key).map(|rest| rest.is_empty() || rest.starts_with('.'));

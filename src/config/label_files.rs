@@ -10,7 +10,8 @@ use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOp
 use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
-use super::rows::{LONGEST, PERMISSIONS, RowKind};
+use super::row_faults::UTF8_HINT;
+use super::rows::{MAX_ROW_BYTES, PERMISSIONS, RowKind};
 use super::table::At;
 
 /// The largest label file that is read, in bytes.
@@ -175,10 +176,10 @@ pub struct FileScan {
 }
 
 impl FileScan {
-    pub(super) fn at(patterns: &[FilesEntry]) -> Self {
+    pub(super) fn at(entries: &[FilesEntry]) -> Self {
         let (mut scan, mut seen) = (Self::default(), HashSet::new());
-        for pattern in patterns {
-            for path in scan.paths_of(pattern) {
+        for entry in entries {
+            for path in scan.paths_of(entry) {
                 if !seen.insert(path.clone()) {
                     continue;
                 }
@@ -193,13 +194,13 @@ impl FileScan {
     }
 
     /// Returns the paths that an entry names, in the order of their names.
-    fn paths_of(&mut self, pattern: &FilesEntry) -> Vec<PathBuf> {
-        let path = pattern.path();
+    fn paths_of(&mut self, entry: &FilesEntry) -> Vec<PathBuf> {
+        let path = entry.path();
         let left_out = |problem: String, hint: String| {
-            let fault = Fault::new(&pattern.place, &pattern.key, problem).value(&pattern.text).hint(hint);
+            let fault = Fault::new(&entry.place, &entry.key, problem).value(&entry.text).hint(hint);
             LeftOut { path: path.clone(), fault }
         };
-        if !is_pattern(&pattern.name) {
+        if !is_pattern(&entry.name) {
             match std::fs::symlink_metadata(&path) {
                 Err(error) => self.left_out.push(left_out(
                     format!("cannot be read: {error}"),
@@ -209,7 +210,7 @@ impl FileScan {
                     "is a folder".to_owned(),
                     format!(
                         "to read all files of the folder, write \"{}/*\"",
-                        pattern.text.trim_end_matches('/')
+                        entry.text.trim_end_matches('/')
                     ),
                 )),
                 Ok(_) => return vec![path],
@@ -217,12 +218,12 @@ impl FileScan {
             return Vec::new();
         }
         let mut paths = Vec::new();
-        match std::fs::read_dir(&pattern.folder) {
+        match std::fs::read_dir(&entry.folder) {
             Ok(listed) => {
                 for found in listed.filter_map(Result::ok) {
                     let is_folder = found.file_type().is_ok_and(|kind| kind.is_dir());
                     // Bytes of a name that are not UTF-8 match as replacement characters.
-                    if !is_folder && fits(&pattern.name, &found.file_name().to_string_lossy()) {
+                    if !is_folder && fits(&entry.name, &found.file_name().to_string_lossy()) {
                         paths.push(found.path());
                     }
                 }
@@ -239,9 +240,8 @@ impl FileScan {
         }
         paths.sort();
         if paths.is_empty() {
-            let fault =
-                Fault::new(&pattern.place, &pattern.key, "does not match a file yet").value(&pattern.text);
-            let hint = format!("the pattern is searched in {}", pattern.folder.display());
+            let fault = Fault::new(&entry.place, &entry.key, "does not match a file yet").value(&entry.text);
+            let hint = format!("the pattern is searched in {}", entry.folder.display());
             self.unmatched.push(fault.hint(hint));
         }
         paths
@@ -268,7 +268,7 @@ pub(super) fn open(file: &FoundFile) -> Result<impl std::io::BufRead, Fault> {
     let zeros = start.iter().filter(|byte| **byte == 0).count();
     if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) || zeros * 4 > start.len() {
         let fault = Fault::new(&place, "", "is not UTF-8 text, but seems to be UTF-16");
-        return Err(fault.hint("save it as UTF-8; spreadsheets offer that when a CSV is saved"));
+        return Err(fault.hint(UTF8_HINT));
     }
     Ok(reader)
 }
@@ -276,8 +276,8 @@ pub(super) fn open(file: &FoundFile) -> Result<impl std::io::BufRead, Fault> {
 /// Returns the number of bytes up to the end of the last complete line.
 fn complete_lines(file: &File) -> std::io::Result<u64> {
     let length = file.metadata()?.len();
-    let start = length.saturating_sub(LONGEST as u64);
-    let mut tail = vec![0; LONGEST];
+    let start = length.saturating_sub(MAX_ROW_BYTES as u64);
+    let mut tail = vec![0; MAX_ROW_BYTES];
     let read = file.read_at(&mut tail, start)?;
     let end = tail[..read].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
     Ok(start + end)

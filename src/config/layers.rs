@@ -13,7 +13,7 @@ use config::{ConfigError, FileFormat, Format as _, Map, Source, Value, ValueKind
 use super::environment::Environment;
 use super::fault::{Fault, Findings};
 use super::table::{PREFIX, is_variable};
-use super::value::{ANY, empty_table};
+use super::value::{ANY, child, empty_table};
 use crate::domain::polling::cadence::RowName;
 
 /// The commented file that ships, which is the compiled-in default.
@@ -22,12 +22,22 @@ pub(super) const DEFAULTS: &str = include_str!("../../config/trackpost.toml");
 /// The name of the compiled-in default as a place.
 pub(super) const BUILT_IN: &str = "compiled-in default";
 
+/// Sections whose tables have names of the user's choice.
+const NAMED_TABLES: [&str; 2] = ["accounts", "subscribers"];
+
 /// Keys whose commented value in [`DEFAULTS`] is an example, not a default.
 const EXAMPLE_KEYS: [&str; 5] = ["api_key", "url", "secret", "headers", "hmac_header"];
 
 /// Returns all layers as one table, in which every scalar and array knows its origin, and the table of all defaults.
-pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Findings) -> (Value, Value) {
-    let mut builder = config::Config::builder().add_source(Layer::Text(parse(DEFAULTS, BUILT_IN, findings)));
+pub(super) fn merge_layers(
+    file: Option<&Path>,
+    environment: &Environment,
+    findings: &Findings,
+) -> (Value, Value) {
+    let defaults = defaults(findings);
+    let sections = defaults.iter().filter(|(section, _)| !NAMED_TABLES.contains(&section.as_str()));
+    let sections = sections.map(|(section, value)| (section.clone(), value.clone())).collect();
+    let mut builder = config::Config::builder().add_source(Layer::Text(sections));
     if let Some(path) = file {
         builder = builder.add_source(Layer::Text(read(path, findings)));
     }
@@ -38,9 +48,13 @@ pub(super) fn lay(file: Option<&Path>, environment: &Environment, findings: &Fin
         findings.fault(fault.hint("run trackpost check without TRACKPOST__ variables for more details"));
         Map::new()
     });
-    let defaults = defaults(findings);
-    complete(&mut table, &defaults);
-    (Value::new(None, table), defaults)
+    for section in NAMED_TABLES {
+        if let Some(ValueKind::Table(named)) = table.get_mut(section).map(|section| &mut section.kind) {
+            let default = child(&defaults[section], ANY).expect("the defaults have an example");
+            named.values_mut().for_each(|one| add_missing(one, default));
+        }
+    }
+    (Value::new(None, table), Value::new(None, defaults))
 }
 
 fn read(path: &Path, findings: &Findings) -> Map<String, Value> {
@@ -48,7 +62,8 @@ fn read(path: &Path, findings: &Findings) -> Map<String, Value> {
     let fault = match std::fs::read(path).map(String::from_utf8) {
         Ok(Ok(text)) => return parse(&text, &place, findings),
         Ok(Err(_)) => Fault::new(&place, "", "is not UTF-8 text").hint("save it as UTF-8"),
-        Err(error) if error.kind() == ErrorKind::NotFound => Fault::new(&place, "", "does not exist"),
+        Err(error) if error.kind() == ErrorKind::NotFound => Fault::new(&place, "", "does not exist")
+            .hint("trackpost init writes one; --config FILE names another"),
         Err(error) => Fault::new(&place, "", format!("cannot be read: {error}"))
             .hint("it must be a file that the user of trackpost can read"),
     };
@@ -105,34 +120,17 @@ fn structured(variable: &str, text: &str) -> Value {
     Value::new(Some(&origin), text)
 }
 
-/// Returns all defaults, including those in comments: of any account, of any subscriber and of the registration.
-fn defaults(findings: &Findings) -> Value {
+/// Returns all defaults, including those in comments: of the registration, and of any account and any subscriber.
+fn defaults(findings: &Findings) -> Map<String, Value> {
     let mut defaults = parse(&uncommented(), BUILT_IN, findings);
     defaults.remove("signing");
-    for section in ["accounts", "subscribers", "registration"] {
+    let registration = table_of(defaults.entry("registration".to_owned()).or_default());
+    registration.retain(|name, _| !["labels", "files"].contains(&name.as_str()));
+    for section in NAMED_TABLES {
         let named = table_of(defaults.entry(section.to_owned()).or_default());
-        for name in ["main", "orders"] {
-            let example = named.remove(name).into_iter().map(|example| (ANY.to_owned(), example));
-            named.extend(example.collect::<Vec<_>>());
-        }
-        named.retain(|name, _| !["labels", "files"].contains(&name.as_str()));
+        *named = named.drain().map(|(_, example)| (ANY.to_owned(), example)).collect();
     }
-    Value::new(None, defaults)
-}
-
-/// Adds the defaults in comments.
-fn complete(table: &mut Map<String, Value>, defaults: &Value) {
-    let ValueKind::Table(defaults) = &defaults.kind else { return };
-    for section in ["accounts", "subscribers"] {
-        let ValueKind::Table(default) = &defaults[section].kind else { continue };
-        if let Some(ValueKind::Table(named)) = table.get_mut(section).map(|section| &mut section.kind) {
-            named.values_mut().for_each(|one| add_missing(one, &default[ANY]));
-        }
-    }
-    add_missing(
-        table.entry("registration".to_owned()).or_insert_with(empty_table),
-        &defaults["registration"],
-    );
+    defaults
 }
 
 /// [`DEFAULTS`] with its examples live: the lines that start with `#` and no space.
@@ -178,10 +176,10 @@ impl Source for Layer {
 
     fn collect_to(&self, below: &mut Value) -> Result<(), ConfigError> {
         match self {
-            Self::Text(table) => cover(below, &mut Vec::new(), Value::new(None, table.clone())),
+            Self::Text(table) => merge(below, &mut Vec::new(), Value::new(None, table.clone())),
             Self::Variables(variables) => {
                 for (path, value) in variables {
-                    put(below, path, value.clone());
+                    set(below, path, value.clone());
                 }
             }
         }
@@ -197,14 +195,14 @@ impl fmt::Debug for Layer {
 }
 
 /// Merges `above` into `below`, which is at `path`; `above` takes precedence.
-fn cover(below: &mut Value, path: &mut Vec<String>, above: Value) {
+fn merge(below: &mut Value, path: &mut Vec<String>, above: Value) {
     match above.kind {
         ValueKind::Table(entries) if is_merged(path) => {
             let table = table_of(below);
             for (name, value) in entries {
                 let name = row_name(path, name);
                 path.push(name.clone());
-                cover(table.entry(name).or_default(), path, value);
+                merge(table.entry(name).or_default(), path, value);
                 path.pop();
             }
         }
@@ -213,7 +211,7 @@ fn cover(below: &mut Value, path: &mut Vec<String>, above: Value) {
 }
 
 /// Puts `value` at the path `names`, which are in lower case.
-fn put(below: &mut Value, names: &[String], value: Value) {
+fn set(below: &mut Value, names: &[String], value: Value) {
     let mut path = Vec::with_capacity(names.len());
     let mut at = below;
     for name in names {
@@ -222,7 +220,7 @@ fn put(below: &mut Value, names: &[String], value: Value) {
         path.push(name.clone());
         at = table.entry(name).or_default();
     }
-    cover(at, &mut path, value);
+    merge(at, &mut path, value);
 }
 
 /// Whether a table at `path` is merged key by key; any other table is one value.
@@ -271,7 +269,7 @@ mod tests {
         let path = directory.path().join("t.toml");
         std::fs::write(&path, file).unwrap();
         let findings = Findings::default();
-        let table = lay(Some(&path), &environment.iter().copied().collect(), &findings);
+        let table = merge_layers(Some(&path), &environment.iter().copied().collect(), &findings);
         (table.0.into_table().unwrap(), Faults::of(findings.finish().0).to_string())
     }
 
@@ -348,7 +346,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_a_fault() {
         let findings = Findings::default();
-        lay(Some(Path::new("/nowhere/t.toml")), &Environment::default(), &findings);
+        merge_layers(Some(Path::new("/nowhere/t.toml")), &Environment::default(), &findings);
         let faults = Faults::of(findings.finish().0);
         assert!(faults.to_string().contains("/nowhere/t.toml: does not exist"), "{faults}");
     }

@@ -26,14 +26,14 @@ pub enum LogFormat {
 
 impl LogConfig {
     pub(super) fn check(mut self, at: &At<'_>) -> Self {
-        if let Some((problem, hint)) = objection(&self.level) {
+        if let Some((problem, hint)) = problem_of(&self.level) {
             at.key("level").fault_of(&self.level, problem, hint);
             self.level = "info".to_owned();
         }
         let Some(filter) = at.context.environment.get("RUST_LOG").filter(|filter| !filter.is_empty()) else {
             return self;
         };
-        if let Some((problem, hint)) = objection(filter) {
+        if let Some((problem, hint)) = problem_of(filter) {
             at.context.findings.fault(Fault::new("RUST_LOG", "log.level", problem).value(filter).hint(hint));
         }
         Self { level: filter.to_owned(), ..self }
@@ -41,7 +41,7 @@ impl LogConfig {
 }
 
 /// Returns the problem of a filter and a hint.
-fn objection(filter: &str) -> Option<(String, String)> {
+fn problem_of(filter: &str) -> Option<(String, String)> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     // A single word that is not a level would be taken for a module, and silence all others.
     let word = filter.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');

@@ -13,9 +13,9 @@
 //! environment is an argument.
 
 mod accounts;
+mod bounded_int;
 mod cadence;
 mod connection;
-mod draft;
 pub mod duration;
 mod environment;
 mod fault;
@@ -27,6 +27,7 @@ mod log;
 mod mask;
 mod proxies;
 mod registration;
+mod row_faults;
 mod rows;
 mod secret;
 mod signing;
@@ -34,9 +35,10 @@ mod sources;
 mod store;
 mod subscribers;
 mod table;
+mod unchecked_row;
 mod url;
 mod value;
-mod wrong;
+mod value_error;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -44,12 +46,12 @@ use std::fmt;
 use std::path::Path;
 
 pub use environment::Environment;
-pub use fault::{Fault, nearest, rows_left_out};
+pub use fault::{Fault, nearest};
 pub use http::HttpConfig;
 pub use label_files::{FileScan, FileStamp, FoundFile, LeftOut, fits};
-pub use label_set::{Comparison, FileNumber, LabelSet, SHOWN_PER_PLACE};
+pub use label_set::{Comparison, FileNumber, LabelSet};
 pub use log::{LogConfig, LogFormat};
-pub use registration::RegistrationConfig;
+pub use row_faults::RowFaults;
 pub use rows::{CheckedRow, RowKind, each_row};
 pub use sources::{LabelReading, LabelSources};
 pub use store::StoreConfig;
@@ -62,6 +64,7 @@ use crate::domain::messages::signature::rsa::RsaKey;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::polling::alerts::AlertSettings;
 use crate::domain::polling::cadence::Cadence;
+use crate::domain::polling::poll::FirstPoll;
 use fault::Findings;
 use subscribers::Choices;
 use table::{At, Context, Extent};
@@ -73,7 +76,7 @@ pub struct Config {
     pub http: HttpConfig,
     pub log: LogConfig,
     pub accounts: BTreeMap<AccountName, Account>,
-    pub registration: RegistrationConfig,
+    pub first_poll: FirstPoll,
     pub cadence: Cadence,
     pub alerts: AlertSettings,
     /// The first key signs, for subscribers with `rsa_signature`; all are published.
@@ -88,9 +91,7 @@ pub struct Loaded {
     /// The label sources. Label files are not read yet.
     pub sources: LabelSources,
     /// Wrong rows of the configuration itself, which are left out.
-    pub label_faults: Vec<Fault>,
-    /// The number of these rows.
-    pub label_fault_count: usize,
+    pub label_faults: RowFaults,
     pub warnings: Vec<Fault>,
 }
 
@@ -100,9 +101,7 @@ pub struct Faults {
     /// Never empty.
     pub faults: Vec<Fault>,
     /// Label rows that are left out. They do not stop the start.
-    pub label_faults: Vec<Fault>,
-    /// The number of rows that are left out.
-    pub label_fault_count: usize,
+    pub label_faults: RowFaults,
     /// The valid label sources.
     pub sources: Box<LabelSources>,
 }
@@ -110,7 +109,13 @@ pub struct Faults {
 impl Faults {
     /// Returns faults of the configuration without faults of labels.
     pub fn of(faults: Vec<Fault>) -> Self {
-        Self { faults, label_faults: Vec::new(), label_fault_count: 0, sources: Box::default() }
+        Self { faults, label_faults: RowFaults::default(), sources: Box::default() }
+    }
+
+    /// Returns a hint for all faults together, unless the only fault has its own.
+    pub fn hint(&self) -> Option<&'static str> {
+        let has_own = matches!(&self.faults[..], [Fault { hint: Some(_), .. }]);
+        (!has_own).then_some("correct the configuration; trackpost check reports all its faults")
     }
 }
 
@@ -121,14 +126,15 @@ impl fmt::Display for Faults {
             count => write!(f, "the configuration has {count} faults")?,
         }
         self.faults.iter().try_for_each(|fault| write!(f, "\n{fault}"))?;
-        self.label_faults.iter().try_for_each(|fault| write!(f, "\nleft out: {fault}"))
+        self.label_faults.kept.iter().try_for_each(|fault| write!(f, "\nleft out: {fault}"))
     }
 }
 
 impl std::error::Error for Faults {}
 
 impl Config {
-    /// Reads everything: the file at `path` over the defaults, `environment` over both. Label files are read apart from it.
+    /// Reads everything: the file at `path` over the defaults, `environment` over both. Label files are read
+    /// separately.
     ///
     /// # Errors
     /// All faults of the configuration. Wrong label rows and label files are not faults.
@@ -136,8 +142,8 @@ impl Config {
         strict(load(Some(path), environment, Extent::Everything))
     }
 
-    /// The same for a command that works on the database beside a daemon. It may lack the right to read the secrets, so
-    /// it does not fetch them. It does not read labels.
+    /// Reads the configuration for a command that works on the database beside a daemon, without secrets and labels:
+    /// the user of the command may not be allowed to read the secrets.
     ///
     /// # Errors
     /// All faults of the configuration except faults of secrets and labels.
@@ -145,8 +151,9 @@ impl Config {
         strict(load(Some(path), environment, Extent::BesideDaemon))
     }
 
-    /// The same for a command that only reads the database: only faults about the path of the database stop it. An
-    /// account or subscriber with a fault is left out, another value is replaced by its default; the faults are returned too.
+    /// Reads the configuration for a command that only reads the database. Only a fault that may concern the path of
+    /// the database is an error. An account or subscriber with a fault is left out, another value is replaced by its
+    /// default; the faults are returned too.
     ///
     /// # Errors
     /// All faults, if one may be about the path of the database.
@@ -196,15 +203,15 @@ fn strict((loaded, faults): (Loaded, Vec<Fault>)) -> Result<Loaded, Faults> {
     if faults.is_empty() {
         return Ok(loaded);
     }
-    let Loaded { label_faults, label_fault_count, sources, .. } = loaded;
-    Err(Faults { faults, label_faults, label_fault_count, sources: Box::new(sources) })
+    let Loaded { label_faults, sources, .. } = loaded;
+    Err(Faults { faults, label_faults, sources: Box::new(sources) })
 }
 
-/// The configuration, without the accounts and subscribers that are wrong and with the defaults for other wrong values, and
-/// all faults.
+/// The configuration, without the accounts and subscribers that are wrong and with the defaults for other wrong values,
+/// and all faults.
 fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Loaded, Vec<Fault>) {
     let findings = &Findings::default();
-    let (mut root, defaults) = layers::lay(path, environment, findings);
+    let (mut root, defaults) = layers::merge_layers(path, environment, findings);
     let file = &path.map_or_else(|| layers::BUILT_IN.to_owned(), |path| path.display().to_string());
     let directory = path.and_then(Path::parent).unwrap_or(Path::new(""));
     let (fetch, is_secret) = (secret::read as table::Fetch, Cell::default());
@@ -240,7 +247,7 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
         http,
         log,
         accounts,
-        registration: registered.config,
+        first_poll: registered.first_poll,
         cadence: sections.cadence.check(&at("cadence")),
         alerts: sections.alerts.check(&at("alerts")),
         subscribers: subscribers.collect(),
@@ -254,13 +261,7 @@ fn load(path: Option<&Path>, environment: &Environment, extent: Extent) -> (Load
     }
     let (faults, mut warnings) = findings.finish();
     warnings.extend(registered.warnings);
-    let loaded = Loaded {
-        config,
-        sources: registered.sources,
-        label_faults: registered.faults,
-        label_fault_count: registered.fault_count,
-        warnings,
-    };
+    let loaded = Loaded { config, sources: registered.sources, label_faults: registered.faults, warnings };
     (loaded, faults)
 }
 

@@ -5,10 +5,9 @@
 
 use serde::Deserialize;
 
-use super::table::{Context, Extent};
+use super::table::Context;
 use super::url::{self, HttpUrl};
-use super::wrong::Wrong;
-use crate::domain::delivery::address::always_refused;
+use super::value_error::ValueError;
 use crate::domain::proxies::Proxies;
 use crate::domain::secret::Hidden;
 
@@ -24,8 +23,8 @@ impl From<ProxyUrls> for Proxies {
 }
 
 /// Returns the parts of [`ProxyUrls`] for `text`: a URL, `environment` or nothing.
-pub(super) fn urls(context: &Context<'_>, text: &str) -> Result<Vec<String>, Wrong> {
-    if text.is_empty() || context.extent == Extent::BesideDaemon {
+pub(super) fn urls(context: &Context<'_>, text: &str) -> Result<Vec<String>, ValueError> {
+    if text.is_empty() {
         return Ok(vec![String::new(); 3]);
     }
     if text != "environment" {
@@ -48,10 +47,10 @@ pub(super) fn urls(context: &Context<'_>, text: &str) -> Result<Vec<String>, Wro
 }
 
 /// `variable` is the name of the variable with a space, or empty.
-fn check(text: &str, variable: &str) -> Result<String, Wrong> {
+fn check(text: &str, variable: &str) -> Result<String, ValueError> {
     let problem = match HttpUrl::parse(text) {
-        Ok(url) => match url.address().and_then(always_refused) {
-            Some(refusal) => format!("has an address that is always refused: {refusal}"),
+        Ok(url) => match url.refusal() {
+            Some(problem) => problem,
             None => return Ok(text.to_owned()),
         },
         // A text that is not a URL at all may be a misplaced secret.
@@ -59,5 +58,5 @@ fn check(text: &str, variable: &str) -> Result<String, Wrong> {
         Err(problem) => format!("{problem}: {}", url::masked(text)),
     };
     let hint = "write it like \"http://proxy.internal:3128\", or \"environment\"";
-    Err(Wrong::new(format!("{variable}{problem}"), hint))
+    Err(ValueError::new(format!("{variable}{problem}"), hint))
 }

@@ -8,22 +8,14 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::draft::UncheckedRow;
 use super::fault::Fault;
 use super::label_files::FilesEntry;
-use super::label_set::{self, BoundedFaults, check};
+use super::row_faults::{REPEATED_LABELS, RowFaults, RowPosition, WRONG_ROWS};
 use super::sources::LabelSources;
 use super::table::{At, Extent};
-use crate::domain::label::{AccountName, LabelKey, Registration, Source};
+use super::unchecked_row::UncheckedRow;
+use crate::domain::label::{AccountName, LabelKey, Source};
 use crate::domain::polling::poll::FirstPoll;
-
-/// `[registration]`, validated, without the labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegistrationConfig {
-    /// Paths and patterns as written.
-    pub files: Vec<String>,
-    pub first_poll: FirstPoll,
-}
 
 /// `[registration]` as written.
 #[derive(Deserialize)]
@@ -35,63 +27,58 @@ pub(super) struct RegistrationSection {
     first_poll: FirstPoll,
 }
 
-/// The section and its label sources.
+/// The section, validated.
 pub(super) struct CheckedRegistration {
-    pub(super) config: RegistrationConfig,
+    pub(super) first_poll: FirstPoll,
     pub(super) sources: LabelSources,
     /// Wrong rows of the configuration itself.
-    pub(super) faults: Vec<Fault>,
-    pub(super) fault_count: usize,
+    pub(super) faults: RowFaults,
     pub(super) warnings: Vec<Fault>,
 }
 
 impl RegistrationSection {
     pub(super) fn check(self, at: &At<'_>, accounts: &[AccountName]) -> CheckedRegistration {
-        let mut config = RegistrationConfig { files: Vec::new(), first_poll: self.first_poll };
-        let mut sources = LabelSources { accounts: accounts.to_vec(), ..LabelSources::default() };
-        let (mut faults, mut warnings) = (BoundedFaults::default(), BoundedFaults::default());
+        let mut checked = CheckedRegistration {
+            first_poll: self.first_poll,
+            sources: LabelSources { accounts: accounts.to_vec(), ..LabelSources::default() },
+            faults: RowFaults::default(),
+            warnings: Vec::new(),
+        };
         if at.context.extent == Extent::Everything {
-            sources.inline = inline(&at.key("labels"), self.labels, accounts, &mut faults, &mut warnings);
-            let pattern = |(index, text): (_, &String)| FilesEntry::of(&at.key("files").item(index), text);
-            sources.patterns = self.files.iter().enumerate().filter_map(pattern).collect();
-            config.files = self.files;
+            checked.add_labels(&at.key("labels"), self.labels);
+            let entry = |(index, text): (_, &String)| FilesEntry::of(&at.key("files").item(index), text);
+            checked.sources.entries = self.files.iter().enumerate().filter_map(entry).collect();
         }
-        let (faults, fault_count) = faults.finish();
-        CheckedRegistration { config, sources, faults, fault_count, warnings: warnings.finish().0 }
+        checked
     }
 }
 
-/// Returns each label once; the last row of a label counts.
-fn inline(
-    at: &At<'_>,
-    labels: Vec<Json>,
-    accounts: &[AccountName],
-    faults: &mut BoundedFaults,
-    warnings: &mut BoundedFaults,
-) -> Vec<Registration> {
-    let mut found: Vec<Registration> = Vec::new();
-    let mut places: HashMap<LabelKey, usize> = HashMap::new();
-    let (place, list) = (at.place, at.name());
-    for (row, label) in (1..).zip(labels) {
-        let at = label_set::RowPosition { place, list: Some(&list), row };
-        let draft = UncheckedRow::of_json(label);
-        match draft.and_then(|draft| check(accounts, draft, Source::Config)) {
-            Err(row_fault) => faults.push(|| at.fault(row_fault)),
-            Ok(label) => match places.get(&label.key) {
-                None => {
-                    places.insert(label.key.clone(), found.len());
-                    found.push(label);
-                }
-                Some(place) => {
-                    if found[*place].metadata != label.metadata {
-                        warnings.push(|| at.again(&label.key));
+impl CheckedRegistration {
+    /// Adds each label once; the last row of a label counts.
+    fn add_labels(&mut self, at: &At<'_>, rows: Vec<Json>) {
+        let LabelSources { inline, accounts, .. } = &mut self.sources;
+        let (mut faults, mut warnings) = (RowFaults::default(), RowFaults::default());
+        let mut indices: HashMap<LabelKey, usize> = HashMap::new();
+        let (place, list) = (at.place, at.name());
+        for (number, row) in (1..).zip(rows) {
+            let at = RowPosition { place, list: Some(&list), number };
+            match UncheckedRow::of_json(row).and_then(|row| row.check(accounts, Source::Config)) {
+                Err(row_fault) => faults.push(at.fault(row_fault)),
+                Ok(label) => match indices.get(&label.key) {
+                    None => {
+                        indices.insert(label.key.clone(), inline.len());
+                        inline.push(label);
                     }
-                    found[*place] = label;
-                }
-            },
+                    Some(index) => {
+                        if inline[*index].metadata != label.metadata {
+                            warnings.push(at.again(&label.key));
+                        }
+                        inline[*index] = label;
+                    }
+                },
+            }
         }
+        self.faults = faults.close(place, WRONG_ROWS);
+        self.warnings = warnings.close(place, REPEATED_LABELS).kept;
     }
-    faults.close(place, "more rows are wrong and left out");
-    warnings.close(place, "more rows name a label again, with other metadata");
-    found
 }

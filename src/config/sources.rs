@@ -1,5 +1,5 @@
-//! Sources of labels: the configuration itself, and label files. Files are read apart from the configuration, as a
-//! stream; a file that cannot be read does not stop the others.
+//! Sources of labels: the configuration itself, and label files. Label files are read separately from the
+//! configuration, as a stream; a file that cannot be read does not stop the others.
 //!
 //! A reading goes over the files once and builds a [`LabelSet`]. Comparing the registry with the label set finds the
 //! labels that the registry lacks; only if there are any, a second pass reads their rows.
@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 use super::fault::Fault;
 use super::label_files::{FileScan, FilesEntry, FoundFile, LeftOut, open};
-use super::label_set::{BoundedFaults, Conflicts, FileNumber, LabelSet, MOST_FILES, RowPosition, check};
-use super::rows::each_draft;
+use super::label_set::{Conflicts, FileNumber, LabelSet, MAX_FILES};
+use super::row_faults::{REPEATED_LABELS, RowFaults, RowPosition, WRONG_ROWS};
+use super::rows::each_unchecked_row;
 use crate::domain::label::{AccountName, Registration, Source};
 
 /// The label sources of the configuration.
@@ -18,7 +19,7 @@ use crate::domain::label::{AccountName, Registration, Source};
 pub struct LabelSources {
     /// Labels of the configuration itself, each once.
     pub inline: Vec<Registration>,
-    pub(super) patterns: Vec<FilesEntry>,
+    pub(super) entries: Vec<FilesEntry>,
     /// Names of all accounts, sorted.
     pub(super) accounts: Vec<AccountName>,
 }
@@ -27,34 +28,24 @@ pub struct LabelSources {
 #[derive(Debug, Default)]
 pub struct LabelReading {
     pub label_set: LabelSet,
-    /// The files that were read, in order; the first has place 1.
+    /// The files that were read, in order; the first has number 1.
     pub files: Vec<PathBuf>,
     /// Files that turned out to be unreadable.
     pub left_out: Vec<LeftOut>,
-    /// Wrong rows: the first of each file, and a count of the rest.
-    pub faults: Vec<Fault>,
-    /// The number of wrong rows.
-    pub fault_count: usize,
+    /// Wrong rows.
+    pub faults: RowFaults,
     pub warnings: Vec<Fault>,
 }
 
 impl LabelSources {
-    /// Labels that need no file.
-    pub fn of(inline: Vec<Registration>) -> Self {
-        let mut accounts: Vec<AccountName> = inline.iter().map(|label| label.key.account.clone()).collect();
-        accounts.sort();
-        accounts.dedup();
-        Self { inline, patterns: Vec::new(), accounts }
-    }
-
     /// Finds the files that the entries name now, without opening a file.
     pub fn scan(&self) -> FileScan {
-        FileScan::at(&self.patterns)
+        FileScan::at(&self.entries)
     }
 
     /// The folder and the name, or the pattern of names, of each entry.
     pub fn names(&self) -> impl Iterator<Item = (&std::path::Path, &str)> {
-        self.patterns.iter().map(|pattern| (pattern.folder.as_path(), pattern.name.as_str()))
+        self.entries.iter().map(|entry| (entry.folder.as_path(), entry.name.as_str()))
     }
 
     /// Reads the labels of the configuration and of the files that the entries name now.
@@ -70,87 +61,69 @@ impl LabelSources {
     pub fn read(&self, mut files: Vec<FoundFile>) -> LabelReading {
         let mut reading =
             LabelReading { label_set: LabelSet::new(&self.accounts), ..LabelReading::default() };
-        let (mut faults, mut warnings) = (BoundedFaults::default(), BoundedFaults::default());
         self.inline.iter().for_each(|label| reading.label_set.add(label, 0));
-        for file in files.split_off(files.len().min(MOST_FILES)) {
+        for file in files.split_off(files.len().min(MAX_FILES)) {
             let fault =
-                Fault::new(file.place(), "", format!("is beyond the {MOST_FILES} files that are read"))
+                Fault::new(file.place(), "", format!("is beyond the {MAX_FILES} files that are read"))
                     .hint("use fewer files with more rows each");
             reading.left_out.push(LeftOut { path: file.path, fault });
         }
         for file in files {
-            let mark = reading.label_set.mark();
-            let place = FileNumber::try_from(reading.files.len() + 1).unwrap_or(FileNumber::MAX);
-            let mut wrong = Vec::new();
-            let mut wrong_count = 0_usize;
+            let lengths = reading.label_set.lengths();
+            let file_number = FileNumber::try_from(reading.files.len() + 1).unwrap_or(FileNumber::MAX);
+            let mut faults = RowFaults::default();
             let read = each_label(&file, &self.accounts, &mut |_, label| {
                 match label {
-                    Ok(label) => reading.label_set.add(&label, place),
-                    Err(fault) => {
-                        wrong_count += 1;
-                        if wrong.len() < super::SHOWN_PER_PLACE {
-                            wrong.push(fault);
-                        }
-                    }
+                    Ok(label) => reading.label_set.add(&label, file_number),
+                    Err(fault) => faults.push(fault),
                 }
                 ControlFlow::Continue(())
             });
             match read {
                 Ok(()) => {
-                    let shown = wrong.len();
-                    wrong.into_iter().for_each(|fault| faults.push(|| fault));
-                    faults.count(wrong_count - shown);
-                    faults.close(&file.place(), "more rows are wrong and left out");
+                    reading.faults.extend(faults.close(&file.place(), WRONG_ROWS));
                     reading.files.push(file.path);
                 }
                 Err(fault) => {
-                    reading.label_set.cut(&mark);
+                    reading.label_set.truncate(&lengths);
                     reading.left_out.push(LeftOut { path: file.path, fault });
                 }
             }
         }
-        let (conflicts, count) = reading.label_set.seal();
-        if !conflicts.is_empty() {
-            self.name_conflicts(&reading.files, conflicts, count, &mut warnings);
+        let conflicts = reading.label_set.seal();
+        if conflicts.total > 0 {
+            reading.warnings = self.name_conflicts(&reading.files, conflicts);
         }
-        (reading.faults, reading.fault_count) = faults.finish();
-        reading.warnings = warnings.finish().0;
         reading
     }
 
-    /// Reads all rows again to find the rows that contradict an earlier row.
-    fn name_conflicts(
-        &self,
-        files: &[PathBuf],
-        mut conflicts: Conflicts,
-        count: usize,
-        warnings: &mut BoundedFaults,
-    ) {
-        let mut named = 0;
+    /// Reads all rows again to find the rows that contradict an earlier row. Returns a warning for each.
+    fn name_conflicts(&self, files: &[PathBuf], mut conflicts: Conflicts) -> Vec<Fault> {
+        let mut warnings = RowFaults::default();
         for label in &self.inline {
             conflicts.contradicts(label);
         }
         for path in files {
             let Some(file) = FoundFile::again(path) else { continue };
             let place = file.place();
+            let mut of_file = RowFaults::default();
             // The first pass reported files that cannot be read.
-            let _ = each_label(&file, &self.accounts, &mut |row, label| {
+            let _ = each_label(&file, &self.accounts, &mut |number, label| {
                 if let Ok(label) = label
                     && conflicts.contradicts(&label)
                 {
-                    named += 1;
-                    warnings.push(|| RowPosition { place: &place, list: None, row }.again(&label.key));
+                    of_file.push(RowPosition { place: &place, list: None, number }.again(&label.key));
                 }
                 ControlFlow::Continue(())
             });
-            warnings.close(&place, "more rows name a label again, with other metadata");
+            warnings.extend(of_file.close(&place, REPEATED_LABELS));
         }
-        if let Some(more @ 1..) = count.checked_sub(named) {
-            let problem =
-                format!("{more} more rows name a label again, with other metadata: the later rows are used");
-            let hint = "write one row per label, or the same metadata in both rows";
-            warnings.push(|| Fault::new("registration.files", "", problem).hint(hint));
+        if let Some(more @ 1..) = conflicts.total.checked_sub(warnings.total) {
+            let problem = format!("{more} {REPEATED_LABELS}: the later rows are used");
+            let fault = Fault::new("registration.files", "", problem);
+            warnings.kept.push(fault.hint("write one row per label, or the same metadata in both rows"));
         }
+        warnings.kept
     }
 
     /// Passes the labels that `reading` still wants to `each`, with the number of their file (0: none), until it
@@ -167,15 +140,15 @@ impl LabelSources {
         }
         let LabelReading { label_set, files, .. } = reading;
         let mut broken = false;
-        for (place, path) in (1..).zip(files.iter()) {
+        for (file_number, path) in (1..).zip(files.iter()) {
             let Some(file) = FoundFile::again(path) else { continue };
             // Labels of a file that became unreadable stay wanted until the next reading.
             let _ = each_label(&file, &self.accounts, &mut |_, label| {
                 let Ok(label) = label else { return ControlFlow::Continue(()) };
-                if !label_set.take(&label, place) {
+                if !label_set.take(&label, file_number) {
                     return ControlFlow::Continue(());
                 }
-                let next = each(label, place);
+                let next = each(label, file_number);
                 broken = next.is_break();
                 next
             });
@@ -216,17 +189,17 @@ fn each_label(
     let place = file.place();
     let reader = open(file)?;
     let mut broken = false;
-    let outcome = each_draft(file.kind, reader, &place, &mut |row, draft| {
-        let at = RowPosition { place: &place, list: None, row };
-        let label = match draft.and_then(|draft| check(accounts, draft, Source::File)) {
+    let outcome = each_unchecked_row(file.kind, reader, &place, &mut |number, row| {
+        let at = RowPosition { place: &place, list: None, number };
+        let label = match row.and_then(|row| row.check(accounts, Source::File)) {
             Err(row_fault) if row_fault.not_utf8 => {
-                let problem = format!("is not UTF-8 text (row {row})");
+                let problem = format!("is not UTF-8 text (row {number})");
                 let fault = Fault::new(&place, "", problem);
                 return ControlFlow::Break(row_fault.hint.into_iter().fold(fault, Fault::hint));
             }
             label => label.map_err(|row_fault| at.fault(row_fault)),
         };
-        match each(row, label) {
+        match each(number, label) {
             ControlFlow::Continue(()) => ControlFlow::Continue(()),
             ControlFlow::Break(()) => {
                 broken = true;

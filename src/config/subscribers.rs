@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::bounded_int::MaxInFlight;
 use super::connection::{self, Certificates, HmacSection};
 use super::duration::ConfigDuration;
 use super::fault::{known_here, meant};
@@ -11,8 +12,6 @@ use super::proxies::ProxyUrls;
 use super::secret::{KeyText, OneOrMore, Secret, Token};
 use super::table::At;
 use super::url::{self, HttpUrl};
-use super::wrong::Parallel;
-use crate::domain::delivery::address::always_refused;
 use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
 use crate::domain::messages::signature::SigningSecret;
@@ -34,7 +33,7 @@ pub(super) struct SubscriberSection {
     rsa_signature: bool,
     hmac_header: Option<HmacSection>,
     timeout: ConfigDuration,
-    max_in_flight: Parallel,
+    max_in_flight: MaxInFlight,
     retry: Vec<ConfigDuration>,
     allow_insecure: bool,
     ca_file: Certificates,
@@ -146,8 +145,7 @@ fn check_url(at: &At<'_>, text: &str, allow_insecure: bool) -> String {
         let hint = "use https, or set allow_insecure = true to accept that others can read the callbacks";
         at.fault_of(&url.shown, "is plain http to a public address", hint);
     }
-    if let Some(refusal) = url.address().and_then(always_refused) {
-        let problem = format!("has an address that is always refused: {refusal}");
+    if let Some(problem) = url.refusal() {
         at.warn(Some(&url.shown), problem, "write an address of the receiver that is allowed");
     }
     url.shown

@@ -2,7 +2,8 @@
 //!
 //! Serde stops at the first wrong value. So a wrong value is reported and replaced by its default, and the table is
 //! read again, until it has no fault. Every section is a plain struct. A key without a field counts as a wrong value.
-//! Types with the names of [`super::secret`] are read from the place that the configuration names.
+//! Values of the types in [`super::secret`] are read from the file, environment variable or credential that the
+//! configuration names.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ use serde::forward_to_deserialize_any;
 use super::environment::Environment;
 use super::fault::{Fault, Findings};
 use super::value::{ANY, child, child_mut, empty_table, find, position, toml, unread};
-use super::wrong::Wrong;
+use super::value_error::ValueError;
 
 /// The context of reading and checking.
 pub(super) struct Context<'a> {
@@ -31,15 +32,15 @@ pub(super) struct Context<'a> {
     pub(super) findings: &'a Findings,
     pub(super) extent: Extent,
     pub(super) fetch: Fetch,
-    /// Texts of files, or why they cannot be read, by path and longest length. The table is read again after each
-    /// fault, but a file only once: a pipe has its text once.
-    pub(super) files: RefCell<HashMap<(PathBuf, u64), Result<String, Wrong>>>,
+    /// Texts of files, or why they cannot be read, by path and maximum length. The table is read again after each
+    /// fault, but each file is read only once, because a pipe cannot be read twice.
+    pub(super) files: RefCell<HashMap<(PathBuf, u64), Result<String, ValueError>>>,
     /// Whether the value that was read last is a secret.
     pub(super) is_secret: Cell<bool>,
 }
 
 /// Returns the texts of a value by the name of its type, if the value is read from elsewhere.
-pub(super) type Fetch = fn(&At<'_>, &str) -> Option<Result<Vec<String>, Wrong>>;
+pub(super) type Fetch = fn(&At<'_>, &str) -> Option<Result<Vec<String>, ValueError>>;
 
 /// The prefix of variables. `TRACKPOST_CONFIG` has one underscore and is not one of them.
 pub(super) const PREFIX: &str = "TRACKPOST__";
@@ -59,23 +60,23 @@ pub(super) enum Extent {
 pub(super) fn read<T: DeserializeOwned>(root: &mut Value, defaults: &Value, context: &Context<'_>) -> T {
     let mut only_defaults = false;
     loop {
-        let mut wrong = match T::deserialize(At::root(root, context)) {
+        let mut error = match T::deserialize(At::root(root, context)) {
             Ok(read) => return read,
-            Err(wrong) => wrong,
+            Err(error) => error,
         };
-        let default = find(defaults, &wrong.path).filter(|_| !wrong.remove);
-        if let (true, Some(example), Some(name)) = (wrong.hint.is_empty(), default, wrong.path.last()) {
-            wrong.hint = format!("{name} = {}", toml(example));
+        let default = find(defaults, &error.path).filter(|_| !error.remove);
+        if let (true, Some(example), Some(name)) = (error.hint.is_empty(), default, error.path.last()) {
+            error.hint = format!("{name} = {}", toml(example));
         }
-        let at = wrong.path.iter().fold(At::root(root, context), |at, name| at.key(name));
+        let at = error.path.iter().fold(At::root(root, context), |at, name| at.key(name));
         let scalar = at.value.filter(|value| {
-            wrong.shown && !matches!(value.kind, ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_))
+            error.shown && !matches!(value.kind, ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_))
         });
         match scalar.map(|value| value.kind.to_string()) {
-            Some(value) => at.fault_of(&value, wrong.problem, wrong.hint),
-            None => at.fault(wrong.problem, wrong.hint),
+            Some(value) => at.fault_of(&value, error.problem, error.hint),
+            None => at.fault(error.problem, error.hint),
         }
-        if !repair(root, defaults, wrong.path, wrong.remove) {
+        if !repair(root, defaults, error.path, error.remove) {
             assert!(!only_defaults, "the defaults cannot be read");
             (*root, only_defaults) = (defaults.clone(), true);
         }
@@ -156,7 +157,7 @@ impl<'a> At<'a> {
 
     /// Whether no fault was found in the value so far.
     pub(super) fn is_valid(&self) -> bool {
-        !self.context.findings.concern(&self.name())
+        !self.context.findings.has_fault_at(&self.name())
     }
 
     /// Reports that the value is wrong, without the value.
@@ -185,10 +186,10 @@ impl<'a> At<'a> {
         }
     }
 
-    fn read<S: DeserializeSeed<'a>>(self, seed: S) -> Result<S::Value, Wrong> {
+    fn read<S: DeserializeSeed<'a>>(self, seed: S) -> Result<S::Value, ValueError> {
         let (context, path) = (self.context, self.path.clone());
         context.is_secret.set(false);
-        seed.deserialize(self).map_err(|wrong| wrong.at(&path, context.is_secret.get()))
+        seed.deserialize(self).map_err(|error| error.at(&path, context.is_secret.get()))
     }
 
     /// A variable holds text also where a number is meant.
@@ -213,31 +214,34 @@ struct Children<'a> {
 }
 
 impl<'de> SeqAccess<'de> for Children<'de> {
-    type Error = Wrong;
+    type Error = ValueError;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Wrong> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, ValueError> {
         self.left.next().map(|(at, _)| at.read(seed)).transpose()
     }
 }
 
 impl<'de> MapAccess<'de> for Children<'de> {
-    type Error = Wrong;
+    type Error = ValueError;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Wrong> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ValueError> {
         let Some((at, name)) = self.left.next() else { return Ok(None) };
         self.value = Some(at);
         seed.deserialize(StringDeserializer::new(name)).map(Some)
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Wrong> {
-        self.value.take().ok_or_else(|| Wrong::new("has a value without a key", ""))?.read(seed)
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, ValueError> {
+        self.value.take().ok_or_else(|| ValueError::new("has a value without a key", ""))?.read(seed)
     }
 }
 
 impl<'de> Deserializer<'de> for At<'de> {
-    type Error = Wrong;
+    type Error = ValueError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self.kind() {
             Some(ValueKind::Boolean(flag)) => visitor.visit_bool(*flag),
             Some(ValueKind::I64(number)) => visitor.visit_i64(*number),
@@ -255,21 +259,21 @@ impl<'de> Deserializer<'de> for At<'de> {
         }
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self.variable_value() {
             Some(flag) => visitor.visit_bool(flag),
             None => self.deserialize_any(visitor),
         }
     }
 
-    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self.variable_value() {
             Some(number) => visitor.visit_i64(number),
             None => self.deserialize_any(visitor),
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_some(self)
     }
 
@@ -278,11 +282,11 @@ impl<'de> Deserializer<'de> for At<'de> {
         _: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Wrong> {
+    ) -> Result<V::Value, ValueError> {
         if let Some(ValueKind::Table(table)) = self.kind() {
             let unknown = |name: &&String| !fields.contains(&name.as_str()) && self.key(name).is_set();
             if let Some(unknown) = table.keys().filter(unknown).min() {
-                return Err(Wrong::unknown_key(&self.path, unknown, fields));
+                return Err(ValueError::unknown_key(&self.path, unknown, fields));
             }
         }
         self.deserialize_any(visitor)
@@ -293,9 +297,9 @@ impl<'de> Deserializer<'de> for At<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Wrong> {
+    ) -> Result<V::Value, ValueError> {
         match self.kind() {
-            Some(ValueKind::String(text)) => visitor.visit_enum(StrDeserializer::<Wrong>::new(text)),
+            Some(ValueKind::String(text)) => visitor.visit_enum(StrDeserializer::<ValueError>::new(text)),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -304,22 +308,22 @@ impl<'de> Deserializer<'de> for At<'de> {
         self,
         name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Wrong> {
+    ) -> Result<V::Value, ValueError> {
         if let Some(fetched) = (self.context.fetch)(&self, name) {
             return match <[String; 1]>::try_from(fetched?) {
-                Ok([text]) => visitor.visit_newtype_struct(StringDeserializer::<Wrong>::new(text)),
+                Ok([text]) => visitor.visit_newtype_struct(StringDeserializer::<ValueError>::new(text)),
                 Err(texts) => {
-                    visitor.visit_newtype_struct(SeqDeserializer::<_, Wrong>::new(texts.into_iter()))
+                    visitor.visit_newtype_struct(SeqDeserializer::<_, ValueError>::new(texts.into_iter()))
                 }
             };
         }
         match (name, self.kind()) {
             ("OneOrMore", Some(ValueKind::Array(items))) if items.is_empty() => {
-                Err(Wrong::new("is empty", "write at least one, or remove the key"))
+                Err(ValueError::new("is empty", "write at least one, or remove the key"))
             }
             ("OneOrMore", Some(ValueKind::Array(_))) => visitor.visit_newtype_struct(self),
             ("OneOrMore", _) => {
-                visitor.visit_newtype_struct(SeqDeserializer::<_, Wrong>::new(std::iter::once(self)))
+                visitor.visit_newtype_struct(SeqDeserializer::<_, ValueError>::new(std::iter::once(self)))
             }
             _ => visitor.visit_newtype_struct(self),
         }
@@ -331,7 +335,7 @@ impl<'de> Deserializer<'de> for At<'de> {
     }
 }
 
-impl<'de> IntoDeserializer<'de, Wrong> for At<'de> {
+impl<'de> IntoDeserializer<'de, ValueError> for At<'de> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {

@@ -9,7 +9,7 @@ use http::Uri;
 use rustls::pki_types::ServerName;
 use url::{Host, Url};
 
-use crate::domain::delivery::address::{AddressPolicy, AddressRule};
+use crate::domain::delivery::address::{AddressPolicy, AddressRule, always_refused};
 
 /// An absolute http or https URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,8 @@ impl HttpUrl {
         if !["http", "https"].contains(&url.scheme()) {
             return Err("is not an http or https URL");
         }
-        // The clients parse the text as `Uri`, which takes spellings such as `0x7f.1` and `2130706433` for names. Where the two
-        // disagree about the host, a rule about addresses could be bypassed.
+        // The clients parse the text as `Uri`, which takes spellings such as `0x7f.1` and `2130706433` for names. Where
+        // the two disagree about the host, a rule about addresses could be bypassed.
         let uri: Uri = text.parse().map_err(|_| "is not a valid URL")?;
         let host = url.host().ok_or("has no host")?.to_owned();
         let is_plain = match &host {
@@ -63,12 +63,18 @@ impl HttpUrl {
     }
 
     /// The host, if it is written as an address.
-    pub(super) fn address(&self) -> Option<IpAddr> {
+    fn address(&self) -> Option<IpAddr> {
         match self.host {
             Host::Domain(_) => None,
             Host::Ipv4(address) => Some(address.into()),
             Host::Ipv6(address) => Some(address.into()),
         }
+    }
+
+    /// Returns the problem, if the host is written as an address that is always refused.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let refused = self.address().and_then(always_refused)?;
+        Some(format!("has an address that is always refused: {refused}"))
     }
 
     /// Whether the host looks like a name of the public internet.

@@ -70,7 +70,7 @@ impl DaemonError {
     /// Returns a hint, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Config(_) => Some("correct the configuration; trackpost check reports all its faults"),
+            Self::Config(faults) => faults.hint(),
             Self::Store(error) => error.hint(),
             Self::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse => Some(
                 "another process listens there: stop it, choose another port, or turn the server off with \"\"",
@@ -210,7 +210,7 @@ impl Daemon {
             heartbeats,
             ready,
             notices,
-            logged_faults: loaded.label_faults,
+            logged_faults: loaded.label_faults.kept,
             workers,
             http,
             signals,

@@ -6,7 +6,7 @@ use tracing::{error, info, warn};
 
 use super::{Daemon, DaemonError, load};
 use crate::clock;
-use crate::config::{Config, Fault, Faults, Loaded, rows_left_out};
+use crate::config::{Config, Fault, Faults, Loaded};
 use crate::daemon::systemd;
 use crate::notices::{Notices, RejectedReload};
 use crate::store::lock::ReloadOutcome;
@@ -49,7 +49,7 @@ impl Daemon {
         for fault in &faults.faults {
             error!(%fault, "configuration fault: {fault}");
         }
-        for fault in &faults.label_faults {
+        for fault in &faults.label_faults.kept {
             warn!(%fault, "wrong label row: {fault}");
         }
         error!(faults = faults.faults.len(), "reload rejected, the running configuration stays");
@@ -76,9 +76,9 @@ impl Daemon {
         let subscribers = Changes::between(&before.subscribers, &after.subscribers);
         let polling = before.cadence != after.cadence
             || before.alerts != after.alerts
-            || before.registration.first_poll != after.registration.first_poll;
+            || before.first_poll != after.first_poll;
         report(&loaded, &self.logged_faults, &self.notices);
-        self.logged_faults = loaded.label_faults;
+        self.logged_faults = loaded.label_faults.kept;
         // A half-applied configuration is worse than a restart, which applies all of it or says why not.
         self.workers.apply(&loaded.config).await?;
         self.workers.register(loaded.sources);
@@ -136,8 +136,8 @@ impl Changes {
 
 /// Logs warnings, and rows that are left out and not in `logged_faults`. They stop nothing.
 pub(super) fn report(loaded: &Loaded, logged_faults: &[Fault], notices: &Notices) {
-    notices.set_rows_of_configuration(rows_left_out(&loaded.label_faults, loaded.label_fault_count));
-    for fault in loaded.label_faults.iter().filter(|fault| !logged_faults.contains(fault)) {
+    notices.set_rows_of_configuration(loaded.label_faults.summary());
+    for fault in loaded.label_faults.kept.iter().filter(|fault| !logged_faults.contains(fault)) {
         warn!(%fault, "label row left out: {fault}");
     }
     for warning in &loaded.warnings {

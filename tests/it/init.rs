@@ -100,10 +100,11 @@ fn init_keeps_existing_files_and_works_without_a_key() {
     assert_eq!(code, Some(0), "{printed}");
     assert_eq!(trackpost(folder.path(), &["init", "--sandbox"]).0, Some(1));
 
-    // Without a configuration the error names the command that writes one.
+    // Without a configuration the output names the command that writes one.
     for verb in [&["check"][..], &["run"], &["status"], &["labels", "add", "se-1"]] {
         let arguments = [&["--config", "nowhere.toml"], verb].concat();
         let (code, printed, error) = trackpost(folder.path(), &arguments);
-        assert!(code == Some(1) && error.contains("trackpost init writes one"), "{verb:?}: {printed}{error}");
+        let output = printed + &error;
+        assert!(code == Some(1) && output.contains("trackpost init writes one"), "{verb:?}: {output}");
     }
 }

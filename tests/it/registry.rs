@@ -17,9 +17,9 @@ use crate::harness::{Harness, connect, hours, seconds};
 async fn a_label_of_the_configuration_is_not_removed_by_hand() {
     let harness = Harness::new().await;
     let key = LabelKey { account: harness.account.name.clone(), id: "se-1".parse().unwrap() };
-    let configured = Registration { key: key.clone(), metadata: Default::default(), source: Source::Config };
-    harness.configure(vec![configured.clone()]).await;
-    harness.store().add_by_hand(&[configured], harness.now()).await.unwrap();
+    harness.configure("['se-1']").await;
+    let by_hand = Registration { key: key.clone(), metadata: Default::default(), source: Source::Cli };
+    harness.store().add_by_hand(&[by_hand], harness.now()).await.unwrap();
 
     let removal = harness.store().remove_by_hand(&key, harness.now()).await.unwrap();
     assert_eq!(removal, Removal::StillConfigured);
@@ -27,7 +27,7 @@ async fn a_label_of_the_configuration_is_not_removed_by_hand() {
     assert_eq!((row.state.as_str(), row.next_poll_at.is_some()), (LabelState::Active.as_str(), true));
 
     // No other source has the label, so it is gone when the configuration drops it.
-    harness.configure(vec![]).await;
+    harness.configure("[]").await;
     assert_eq!(harness.row("se-1").await.state, LabelState::Removed.as_str());
     assert_eq!(harness.store().remove_by_hand(&key, harness.now()).await.unwrap(), Removal::Unknown);
 }
@@ -346,38 +346,34 @@ async fn every_change_of_the_registry_is_counted_and_announced() {
     let harness = Harness::new().await;
     let mut changes = harness.store().registry_changes();
     let key = |id: &str| LabelKey { account: harness.account.name.clone(), id: id.parse().unwrap() };
-    let label = |id: &str, source| Registration { key: key(id), metadata: Default::default(), source };
+    let label = |id: &str| Registration { key: key(id), metadata: Default::default(), source: Source::Cli };
     let version =
         async |id: &str| number(&harness, "SELECT version FROM labels WHERE label_id = ?", id).await;
     let mut last = 0;
     for step in 0..7 {
         match step {
-            0 => harness.configure(vec![label("se-1", Source::Config)]).await,
+            0 => harness.configure("['se-1']").await,
             1 => {
-                let labels = [label("se-1", Source::Cli), label("se-2", Source::Cli)];
+                let labels = [label("se-1"), label("se-2")];
                 assert_eq!(harness.store().add_by_hand(&labels, harness.now()).await.unwrap(), 1);
             }
-            2 => harness.configure(vec![]).await,
+            2 => harness.configure("[]").await,
             3 => assert!(harness.store().poll_now(&key("se-1"), harness.now()).await.unwrap()),
             4 => drop(harness.store().remove_by_hand(&key("se-1"), harness.now()).await.unwrap()),
             5 => {
-                harness.store().add_by_hand(&[label("se-1", Source::Cli)], harness.now()).await.unwrap();
+                harness.store().add_by_hand(&[label("se-1")], harness.now()).await.unwrap();
             }
-            _ => {
-                let mut changed = label("se-1", Source::Config);
-                changed.metadata.insert("order".to_owned(), "A".into());
-                harness.configure(vec![changed]).await;
-            }
+            _ => harness.configure("[{ id = 'se-1', metadata = { order = 'A' } }]").await,
         }
         let now = version("se-1").await;
         assert!(now > last, "step {step}");
         assert_eq!(*changes.borrow_and_update(), now.unsigned_abs(), "step {step}");
         last = now;
     }
-    harness.configure(vec![label("se-1", Source::Config)]).await;
+    harness.configure("['se-1']").await;
     assert!(version("se-1").await > last, "its metadata changed");
     let last = version("se-1").await;
-    harness.configure(vec![label("se-1", Source::Config)]).await;
+    harness.configure("['se-1']").await;
     assert_eq!(version("se-1").await, last, "nothing changed");
 }
 

@@ -17,7 +17,7 @@ use report::CheckReport;
 pub async fn run(path: &Path, args: &args::Check) -> Result<ExitCode, Failure> {
     let loaded = match Config::load(path, &Environment::capture()) {
         Ok(loaded) => loaded,
-        Err(faults) => return report_faults(path, faults, args.json),
+        Err(faults) => return report_faults(faults, args.json),
     };
     let mut report = CheckReport::of(&loaded);
     if !args.json {
@@ -40,7 +40,7 @@ pub async fn run(path: &Path, args: &args::Check) -> Result<ExitCode, Failure> {
     Err(Failure::new("the configuration has no faults, but a request to an account or a subscriber failed"))
 }
 
-fn report_faults(path: &Path, faults: Faults, json: bool) -> Result<ExitCode, Failure> {
+fn report_faults(faults: Faults, json: bool) -> Result<ExitCode, Failure> {
     let count = faults.faults.len();
     let report = CheckReport::of_faults(faults);
     if json {
@@ -48,9 +48,8 @@ fn report_faults(path: &Path, faults: Faults, json: bool) -> Result<ExitCode, Fa
     } else {
         report.print_faults();
     }
-    let failure = Failure::new(format!(
+    Err(Failure::new(format!(
         "the configuration has {}, so the daemon would not start",
         counted(count as u64, "fault")
-    ));
-    Err(if super::is_missing(path) { failure.hint(super::NO_CONFIGURATION) } else { failure })
+    )))
 }

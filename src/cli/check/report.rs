@@ -45,14 +45,16 @@ impl CheckReport {
             requests_per_day: AccountLimits::from(account).requests_per_day(),
         };
         let forecast = each.of(&config.accounts.values().map(load).collect::<Vec<_>>());
+        let mut rows = loaded.label_faults.clone();
+        rows.extend(reading.faults);
         let overloads: Vec<Fault> = accounts.iter().flat_map(AccountLine::overloads).collect();
         Self {
             ok: true,
             faults: Vec::new(),
             warnings: [&loaded.warnings[..], &reading.warnings, &overloads].concat(),
             labels: Some(reading.label_set.labels()),
-            label_faults: [&loaded.label_faults[..], &reading.faults].concat(),
-            labels_left_out: loaded.label_fault_count + reading.fault_count,
+            label_faults: rows.kept,
+            labels_left_out: rows.total,
             files_left_out: left_out(reading.left_out),
             subscribers: config.subscribers.values().map(SubscriberLine::of).collect(),
             signing: SigningLine::of(config),
@@ -64,10 +66,12 @@ impl CheckReport {
 
     pub fn of_faults(faults: Faults) -> Self {
         let reading = faults.sources.read_all();
+        let mut rows = faults.label_faults;
+        rows.extend(reading.faults);
         Self {
             faults: faults.faults,
-            label_faults: [faults.label_faults, reading.faults].concat(),
-            labels_left_out: faults.label_fault_count + reading.fault_count,
+            label_faults: rows.kept,
+            labels_left_out: rows.total,
             files_left_out: left_out(reading.left_out),
             ..Self::default()
         }

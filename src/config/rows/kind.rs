@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Read as _};
 use std::path::Path;
 
-use super::LONGEST;
+use super::MAX_ROW_BYTES;
 
 /// The kind of rows of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,10 @@ impl RowKind {
         let mut seen = Vec::new();
         let kind = loop {
             let start = seen.len();
-            let read = reader.by_ref().take(LONGEST as u64).read_until(b'\n', &mut seen)?;
+            let read = reader.by_ref().take(MAX_ROW_BYTES as u64).read_until(b'\n', &mut seen)?;
             let line = String::from_utf8_lossy(&seen[start..]).to_ascii_lowercase();
             match line.trim_start_matches('\u{feff}').trim() {
-                "" if read > 0 && start < LONGEST => {}
+                "" if read > 0 && start < MAX_ROW_BYTES => {}
                 line if line.starts_with('{') || is_quoted_id(line) => break Self::JsonLines,
                 line if !line.starts_with('#') && line.contains("label_id") => break Self::Csv,
                 _ => break Self::Ids,

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, Read as _};
 use std::ops::ControlFlow;
 
-use super::{Each, LONGEST, PERMISSIONS, RowFault, Stopped, UncheckedRow};
+use super::{Each, MAX_ROW_BYTES, PERMISSIONS, RowFault, Stopped, UncheckedRow};
 
 /// A line, with its end if it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,19 +38,19 @@ impl<R: BufRead> Lines<R> {
         }
         let mut bytes = std::mem::take(&mut self.spare);
         bytes.clear();
-        let limited = &mut self.reader.by_ref().take(LONGEST as u64);
+        let limited = &mut self.reader.by_ref().take(MAX_ROW_BYTES as u64);
         if limited.read_until(b'\n', &mut bytes).map_err(cannot_be_read)? == 0 {
             return Ok(None);
         }
         self.number += 1;
-        let too_long = bytes.len() == LONGEST && !bytes.ends_with(b"\n");
+        let too_long = bytes.len() == MAX_ROW_BYTES && !bytes.ends_with(b"\n");
         if too_long {
             skip_line(&mut self.reader).map_err(cannot_be_read)?;
         }
         Ok(Some(Line { number: self.number, bytes, too_long }))
     }
 
-    /// The next lines are `lines` again.
+    /// Puts `lines` back; `next` returns them again.
     pub(super) fn give_back(&mut self, lines: impl DoubleEndedIterator<Item = Line>) {
         lines.rev().for_each(|line| self.back.push_front(line));
     }
@@ -76,13 +76,13 @@ pub(super) fn each_line(
 ) -> Result<(), Stopped> {
     let mut lines = Lines::new(reader);
     while let Some(line) = lines.next()? {
-        let draft = match std::str::from_utf8(&line.bytes) {
+        let row = match std::str::from_utf8(&line.bytes) {
             _ if line.too_long => Some(Err(RowFault::too_long())),
             Ok(text) => parse(text.trim_start_matches('\u{feff}')),
             Err(_) => Some(Err(RowFault::not_utf8())),
         };
-        if let Some(draft) = draft
-            && let ControlFlow::Break(fault) = each(line.number, draft)
+        if let Some(row) = row
+            && let ControlFlow::Break(fault) = each(line.number, row)
         {
             return Err(Stopped::ByCaller(fault));
         }

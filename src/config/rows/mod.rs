@@ -1,8 +1,8 @@
 //! Rows of labels, as files and standard input have them: ids, CSV or JSON Lines.
 //!
 //! Rows are read one by one, so that a million of them need little memory. A wrong row is reported and left out; only a
-//! fault of the whole source (no `label_id` column, a broken disk) is an error. [`super::label_set`] checks ids and
-//! accounts.
+//! fault of the whole source (no `label_id` column, a broken disk) is an error. [`UncheckedRow::check`] checks ids
+//! and accounts.
 
 mod kind;
 mod lines;
@@ -11,9 +11,9 @@ mod records;
 use std::io::BufRead;
 use std::ops::ControlFlow;
 
-use super::draft::{RowFault, UncheckedRow};
 use super::fault::Fault;
-use super::label_set::{RowPosition, check};
+use super::row_faults::{RowFault, RowPosition};
+use super::unchecked_row::UncheckedRow;
 use crate::domain::label::{AccountName, Registration, Source};
 
 pub use kind::RowKind;
@@ -21,7 +21,7 @@ use lines::each_line;
 use records::each_record;
 
 /// The longest row, in bytes, over all its lines. A longer row is a mistake.
-pub(super) const LONGEST: usize = 64 * 1024;
+pub(super) const MAX_ROW_BYTES: usize = 64 * 1024;
 
 /// Hint for a source that cannot be read.
 pub(super) const PERMISSIONS: &str = "the user that runs trackpost must be able to read it";
@@ -48,22 +48,22 @@ pub fn each_row(
     account: Option<&AccountName>,
     each: &mut dyn FnMut(CheckedRow),
 ) -> Result<(), Fault> {
-    each_draft(kind, reader, STDIN, &mut |row, draft| {
-        let draft = draft.map(|draft| UncheckedRow {
-            account: draft.account.or_else(|| account.map(AccountName::to_string)),
-            ..draft
+    each_unchecked_row(kind, reader, STDIN, &mut |number, row| {
+        let row = row.map(|row| UncheckedRow {
+            account: row.account.or_else(|| account.map(AccountName::to_string)),
+            ..row
         });
-        let written = draft.as_ref().ok().map(|draft| draft.id.clone());
-        let registration = draft
-            .and_then(|draft| check(accounts, draft, Source::Cli))
-            .map_err(|row_fault| RowPosition { place: STDIN, list: None, row }.fault(row_fault));
-        each(CheckedRow { row, written, registration });
+        let written = row.as_ref().ok().map(|row| row.id.clone());
+        let registration = row
+            .and_then(|row| row.check(accounts, Source::Cli))
+            .map_err(|row_fault| RowPosition { place: STDIN, list: None, number }.fault(row_fault));
+        each(CheckedRow { row: number, written, registration });
         ControlFlow::Continue(())
     })
 }
 
 /// Passes every unchecked row of `reader` to `each`. An error ends the reading.
-pub(super) fn each_draft(
+pub(super) fn each_unchecked_row(
     kind: RowKind,
     reader: impl BufRead,
     place: &str,
@@ -82,7 +82,7 @@ pub(super) fn each_draft(
                     Err(error) => Err(RowFault::not_json(&error)),
                 })
                 // A removed label of `labels list --json` is not registered again.
-                .filter(|draft| draft.as_ref().map_or(true, |draft| !draft.removed))
+                .filter(|row| row.as_ref().map_or(true, |row| !row.removed))
         }),
         RowKind::Csv => each_record(reader, each),
     };
@@ -149,14 +149,14 @@ mod tests {
 
     #[test]
     fn an_unterminated_row_is_one_wrong_row() {
-        let mut text = vec![b'x'; 3 * LONGEST];
+        let mut text = vec![b'x'; 3 * MAX_ROW_BYTES];
         text.extend(b"\nse-1\n\xff\nse-2");
         let (labels, faults) = parsed(RowKind::Ids, &text);
         assert_eq!(ids(&labels), ["se-1", "se-2"]);
         let faults: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
         assert_eq!(faults, ["row 1", "row 3"]);
         let mut text = b"label_id,note\nse-1,".to_vec();
-        text.extend(vec![b'x'; 3 * LONGEST]);
+        text.extend(vec![b'x'; 3 * MAX_ROW_BYTES]);
         text.extend(b"\nse-2,y\n");
         let (labels, faults) = parsed(RowKind::Csv, &text);
         assert_eq!((ids(&labels), faults[0].key.as_str()), (vec!["se-2"], "row 2"));

@@ -12,11 +12,11 @@ use serde_json::Value as Json;
 
 use super::super::fault::nearest;
 use super::lines::{Line, Lines};
-use super::{Each, LONGEST, RowFault, Stopped, UncheckedRow};
+use super::{Each, MAX_ROW_BYTES, RowFault, Stopped, UncheckedRow};
 use crate::domain::label::LabelId;
 
 /// Maximum number of columns. No export has as many.
-const MOST_COLUMNS: usize = 4_096;
+const MAX_COLUMNS: usize = 4_096;
 
 /// Passes every record to `each`, with the number of its first line.
 pub(super) fn each_record(reader: impl BufRead, each: Each<'_>) -> Result<(), Stopped> {
@@ -28,12 +28,12 @@ pub(super) fn each_record(reader: impl BufRead, each: Each<'_>) -> Result<(), St
             return Err(unreadable(format!("has a header that {}", row_fault.problem), row_fault.hint));
         }
     };
-    while let Some((row, outcome)) = records.next()? {
-        let draft = outcome.and_then(|()| match records.swallowed(&header) {
+    while let Some((number, outcome)) = records.next()? {
+        let row = outcome.and_then(|()| match records.swallowed(&header) {
             Some(taken) => Err(records.reread(taken)),
-            None => header.draft(&records),
+            None => header.row(&records),
         });
-        if let ControlFlow::Break(fault) = each(row, draft) {
+        if let ControlFlow::Break(fault) = each(number, row) {
             return Err(Stopped::ByCaller(fault));
         }
     }
@@ -67,28 +67,28 @@ impl Header {
         Ok(Self { columns, id_at, account_at })
     }
 
-    fn draft<R: BufRead>(&self, records: &Records<R>) -> Result<UncheckedRow, RowFault> {
+    fn row<R: BufRead>(&self, records: &Records<R>) -> Result<UncheckedRow, RowFault> {
         if records.count != self.columns.len() {
             let (has, needs) = (records.count, self.columns.len());
             let cells = if has == 1 { "cell" } else { "cells" };
             return Err(RowFault::new(format!("has {has} {cells}, but the header has {needs}"))
                 .hint("put a value that contains a comma in quotes"));
         }
-        let mut draft = UncheckedRow::default();
+        let mut row = UncheckedRow::default();
         for (at, (name, cell)) in self.columns.iter().zip(records.cells()).enumerate() {
             let cell = std::str::from_utf8(cell).map_err(|_| RowFault::not_utf8())?;
             match at {
-                _ if at == self.id_at => draft.id = cell.trim().to_owned(),
+                _ if at == self.id_at => row.id = cell.trim().to_owned(),
                 _ if Some(at) == self.account_at => {
-                    draft.account = Some(cell.trim().to_owned()).filter(|name| !name.is_empty());
+                    row.account = Some(cell.trim().to_owned()).filter(|name| !name.is_empty());
                 }
                 _ if name.is_empty() => {}
                 _ => {
-                    draft.metadata.insert(name.clone(), Json::String(cell.to_owned()));
+                    row.metadata.insert(name.clone(), Json::String(cell.to_owned()));
                 }
             }
         }
-        Ok(draft)
+        Ok(row)
     }
 }
 
@@ -142,7 +142,7 @@ type NextRecord = (u64, Result<(), RowFault>);
 
 impl<R: BufRead> Records<R> {
     fn new(lines: Lines<R>) -> Self {
-        let (text, ends) = (vec![0; LONGEST + 1], vec![0; MOST_COLUMNS]);
+        let (text, ends) = (vec![0; MAX_ROW_BYTES + 1], vec![0; MAX_COLUMNS]);
         Self { lines, csv: Reader::new(), text, ends, count: 0, held: Vec::new() }
     }
 
@@ -189,7 +189,7 @@ impl<R: BufRead> Records<R> {
                     return Ok(Some((row, Ok(()))));
                 }
                 ReadRecordResult::OutputEndsFull => {
-                    let row_fault = RowFault::new(format!("has more than {MOST_COLUMNS} cells"));
+                    let row_fault = RowFault::new(format!("has more than {MAX_COLUMNS} cells"));
                     return Ok(Some((row, Err(row_fault))));
                 }
                 // The record continues within quotes.
@@ -198,7 +198,7 @@ impl<R: BufRead> Records<R> {
                 }
             }
             match self.lines.next()? {
-                Some(next) if !next.too_long && length + next.bytes.len() <= LONGEST => line = next,
+                Some(next) if !next.too_long && length + next.bytes.len() <= MAX_ROW_BYTES => line = next,
                 next => {
                     self.lines.give_back(next.into_iter());
                     let lines = self.held.len();

@@ -94,7 +94,7 @@ fn accounts_and_subscribers_have_the_documented_defaults() {
     assert!(orders.rsa_key.is_none() && orders.roots.is_empty() && orders.identity.is_none());
     assert_eq!(orders.proxies, Proxies::default());
     assert!(orders.enabled && !orders.allow_insecure);
-    assert_eq!(config.registration.first_poll, FirstPoll::Deliver);
+    assert_eq!(config.first_poll, FirstPoll::Deliver);
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn the_shipped_examples_are_valid_and_show_the_defaults() {
     let directory = setup.path("credentials").display().to_string();
     let setup = setup.env("CREDENTIALS_DIRECTORY", &directory);
     let loaded = setup.loaded();
-    assert_eq!((loaded.label_faults, loaded.warnings), (vec![], vec![]));
+    assert_eq!((loaded.label_faults.kept, loaded.warnings), (vec![], vec![]));
     let (reading, found) = setup.labels();
-    assert!(reading.left_out.is_empty() && reading.faults.is_empty() && reading.warnings.is_empty());
+    assert!(reading.left_out.is_empty() && reading.faults.kept.is_empty() && reading.warnings.is_empty());
     let labels: Vec<_> = found.iter().map(|label| (label.key.id.as_str(), label.source)).collect();
     assert_eq!(
         labels,
@@ -137,5 +137,5 @@ fn the_shipped_examples_are_valid_and_show_the_defaults() {
     assert_eq!(bare.accounts, shown.accounts);
     assert_eq!(bare.subscribers, shown.subscribers);
     assert_eq!(bare.cadence, shown.cadence);
-    assert_eq!(bare.registration.first_poll, shown.registration.first_poll);
+    assert_eq!(bare.first_poll, shown.first_poll);
 }

@@ -1,5 +1,6 @@
 //! Labels in all kinds of files, and the folders of the files.
 
+use super::super::row_faults::MAX_FAULTS_PER_PLACE;
 use super::*;
 
 #[test]
@@ -8,7 +9,7 @@ fn a_wrong_row_is_not_a_fault_of_the_configuration() {
         "[store]\npath = 7\n[accounts.main]\napi_key = \"k\"\n[registration]\nlabels = [\"nope\"]",
     );
     let faults = setup.load().unwrap_err();
-    assert_eq!((faults.faults.len(), faults.label_faults.len(), faults.label_fault_count), (1, 1, 1));
+    assert_eq!((faults.faults.len(), faults.label_faults.kept.len(), faults.label_faults.total), (1, 1, 1));
     let report = faults.to_string();
     assert!(
         report.starts_with("the configuration has a fault\n") && report.contains("\nleft out: "),
@@ -49,9 +50,9 @@ fn labels_of_every_kind_of_file() {
     let ids: Vec<&str> = labels.iter().map(|label| label.key.id.as_str()).collect();
     assert_eq!(ids, ["se-1", "se-20", "se-21", "se-40", "se-10", "se-3"]);
     assert_eq!(labels[4].metadata["order"], "C", "the later wins");
-    assert_eq!((loaded.label_fault_count, reading.fault_count), (2, 4));
+    assert_eq!((loaded.label_faults.total, reading.faults.total), (2, 4));
     let faults: Vec<String> =
-        loaded.label_faults.iter().chain(&reading.faults).map(Fault::to_string).collect();
+        loaded.label_faults.kept.iter().chain(&reading.faults.kept).map(Fault::to_string).collect();
     let expected = [
         "trackpost.toml: registration.labels, row 2 = SE-2: is not a label id",
         "trackpost.toml: registration.labels, row 3: has the unknown key \"acount\" (hint: did you mean \"account\"?",
@@ -109,7 +110,7 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
     let (reading, labels) = setup.labels();
     let ids: Vec<&str> = labels.iter().map(|label| label.key.id.as_str()).collect();
     assert_eq!(ids, ["se-1"]);
-    assert_eq!((reading.fault_count, reading.files.len()), (0, 1));
+    assert_eq!((reading.faults.total, reading.files.len()), (0, 1));
     let report: Vec<String> = reading.left_out.iter().map(|file| file.fault.to_string()).collect();
     let report = report.join("\n");
     for (file, hint) in [
@@ -160,7 +161,7 @@ fn csv(text: &str) -> (Vec<String>, Vec<String>) {
     let shown = |fault: &Fault| format!("{} {}", fault.key, fault.problem);
     (
         labels.iter().map(|label| label.key.id.to_string()).collect(),
-        reading.faults.iter().map(shown).collect(),
+        reading.faults.kept.iter().map(shown).collect(),
     )
 }
 
@@ -195,7 +196,9 @@ fn with_several_accounts_each_label_names_its_own() {
          [registration]\nlabels = [\"se-1\", { id = \"se-1\", account = \"a\" }, { id = \"se-1\", account = \"b\" }]",
     );
     assert_eq!(setup.labels().1.len(), 2);
-    assert!(setup.loaded().label_faults[0].to_string().contains("row 1 = se-1: does not name an account"));
+    assert!(
+        setup.loaded().label_faults.kept[0].to_string().contains("row 1 = se-1: does not name an account")
+    );
 }
 
 #[test]
@@ -204,7 +207,7 @@ fn a_label_file_of_two_hundred_thousand_rows_loads() {
     let setup =
         Setup::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &rows);
     let reading = setup.loaded().sources.read_all();
-    assert_eq!((reading.label_set.labels(), reading.fault_count), (200_000, 0));
+    assert_eq!((reading.label_set.labels(), reading.faults.total), (200_000, 0));
 }
 
 #[test]
@@ -214,9 +217,9 @@ fn few_of_many_wrong_rows_are_kept() {
     let setup =
         Setup::new(&format!("{}[registration]\nfiles = [\"many.txt\"]", sound())).file("many.txt", &text);
     let (reading, labels) = setup.labels();
-    assert_eq!((labels.len(), reading.fault_count), (100_000, 100_000));
-    assert_eq!(reading.faults.len(), SHOWN_PER_PLACE + 1);
-    let last = reading.faults[SHOWN_PER_PLACE].to_string();
+    assert_eq!((labels.len(), reading.faults.total), (100_000, 100_000));
+    assert_eq!(reading.faults.kept.len(), MAX_FAULTS_PER_PLACE + 1);
+    let last = reading.faults.kept[MAX_FAULTS_PER_PLACE].to_string();
     assert!(last.contains("many.txt: 99900 more rows are wrong and left out"), "{last}");
 }
 
@@ -287,6 +290,6 @@ fn a_list_of_registered_labels_is_a_source() {
     let (reading, labels) = setup.labels();
     assert_eq!(labels.len(), 1);
     assert_eq!((labels[0].key.id.as_str(), &labels[0].metadata["a"]), ("se-1", &1.into()));
-    assert_eq!(reading.fault_count, 1);
-    assert!(reading.faults[0].to_string().contains("row 3: has the unknown key \"state\""));
+    assert_eq!(reading.faults.total, 1);
+    assert!(reading.faults.kept[0].to_string().contains("row 3: has the unknown key \"state\""));
 }

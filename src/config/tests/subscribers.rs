@@ -74,7 +74,7 @@ fn certificates_and_keys_are_parsed() {
         (
             "client_certificate = \"a.pem\"\nclient_key = \"-----BEGIN s3cret\"",
             "client_key",
-            "is a key where the path of a file should be",
+            "contains a key, but the path of a file is expected",
         ),
     ] {
         one_fault(&connected(more), &format!("subscribers.orders.{key}"), problem);
@@ -286,8 +286,8 @@ fn an_api_key_needs_https_except_to_private_addresses() {
         ("https://api.shipstation.com/v2", "ends with a version"),
         ("https://api.shipengine.com/v1/", "ends with a version"),
         ("http://api.shipstation.com", "others on the network can read the API key"),
-        ("http://169.254.1.1", "is never connected to"),
-        ("http://[fe80::1]", "is never connected to"),
+        ("http://169.254.1.1", "is always refused"),
+        ("http://[fe80::1]", "is always refused"),
     ] {
         let warnings = with(url, "").loaded().warnings;
         assert!(warnings.len() == 1 && warnings[0].to_string().contains(warning), "{url} {warnings:?}");

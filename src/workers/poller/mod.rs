@@ -58,7 +58,7 @@ impl PollPolicy {
         Self {
             cadence: config.cadence.clone(),
             alerts: config.alerts.clone(),
-            first_poll: config.registration.first_poll,
+            first_poll: config.first_poll,
             subscribers: config.subscribers.values().cloned().collect(),
         }
     }

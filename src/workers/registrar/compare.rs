@@ -81,12 +81,12 @@ pub(super) async fn apply(
     let file_numbers: HashMap<&Path, FileNumber> =
         (1..).zip(&reading.files).map(|(number, path)| (path.as_path(), number)).collect();
     // The state of each file that the database knows: read (with its number), kept, or gone.
-    let mut number_of = HashMap::new();
+    let mut number_of_key = HashMap::new();
     let mut left_alone = HashSet::new();
     let folders: Vec<&PathBuf> = kept.iter().filter(|path| pattern_of(path).is_some()).collect();
     for (path, key) in &keys {
         if let Some(number) = file_numbers.get(path.as_path()) {
-            number_of.insert(*key, *number);
+            number_of_key.insert(*key, *number);
         }
         if kept.contains(path) || folders.iter().any(|folder| is_folder_of(folder, path)) {
             left_alone.insert(*key);
@@ -97,11 +97,11 @@ pub(super) async fn apply(
     while let Some(page) = store.configured_labels(after).await? {
         after = page.last;
         for label in page.labels() {
-            let number = match label.file_key {
+            let file_number = match label.file_key {
                 None => Some(0),
-                Some(key) => number_of.get(&key).copied(),
+                Some(key) => number_of_key.get(&key).copied(),
             };
-            match reading.label_set.compare(label.account, label.label_id, label.metadata, number) {
+            match reading.label_set.compare(label.account, label.label_id, label.metadata, file_number) {
                 Comparison::Same => {}
                 Comparison::Changed => changed += 1,
                 Comparison::Unknown => match label.file_key {
@@ -166,8 +166,8 @@ async fn register(
     let sources = Arc::clone(sources);
     let rows = blocking(move || {
         let mut chunk = Vec::with_capacity(REGISTER_CHUNK);
-        sources.each_wanted(&mut reading, &mut |label, number| {
-            let key = number.checked_sub(1).and_then(|at| keys.get(at as usize).copied().flatten());
+        sources.each_wanted(&mut reading, &mut |label, file_number| {
+            let key = file_number.checked_sub(1).and_then(|at| keys.get(at as usize).copied().flatten());
             chunk.push((label, key));
             if chunk.len() < REGISTER_CHUNK {
                 return ControlFlow::Continue(());

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::{self, Stopwatch};
-use crate::config::{Fault, FileScan, LabelSources, LeftOut, rows_left_out};
+use crate::config::{Fault, FileScan, LabelSources, LeftOut, RowFaults};
 use crate::domain::time::later;
 use crate::notices::Notices;
 use crate::store::{Store, StoreError};
@@ -178,8 +178,8 @@ impl Registrar {
         let reading = blocking(move || reading_from.read(stable)).await?;
         self.files.read(&self.scan, &pending);
         self.unreadable = reading.left_out.clone();
-        self.rows_left_out = rows_left_out(&reading.faults, reading.fault_count);
-        self.log_rows(&reading.faults, &reading.warnings, reading.fault_count);
+        self.rows_left_out = reading.faults.summary();
+        self.log_rows(&reading.faults, &reading.warnings);
         if self.forced {
             self.scan
                 .unmatched
@@ -218,7 +218,7 @@ impl Registrar {
     }
 
     /// Logs each wrong row once, not at each reading.
-    fn log_rows(&mut self, faults: &[Fault], warnings: &[Fault], count: usize) {
+    fn log_rows(&mut self, faults: &RowFaults, warnings: &[Fault]) {
         let mut logged = HashSet::new();
         let mut is_new = |fault: &Fault| {
             let mut hasher = DefaultHasher::new();
@@ -228,12 +228,12 @@ impl Registrar {
             !self.logged.contains(&hash)
         };
         let mut fresh = 0;
-        for fault in faults.iter().filter(|fault| is_new(fault)) {
+        for fault in faults.kept.iter().filter(|fault| is_new(fault)) {
             fresh += 1;
             warn!(%fault, "label row left out: {fault}");
         }
         if fresh > 0 {
-            warn!(rows = count, "label rows left out: {count}");
+            warn!(rows = faults.total, "label rows left out: {}", faults.total);
         }
         warnings
             .iter()

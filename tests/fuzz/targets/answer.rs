@@ -88,7 +88,7 @@ impl Label {
         let context = PollContext {
             cadence: &config.cadence,
             rates: &LearnedRates::default(),
-            first_poll: config.registration.first_poll,
+            first_poll: config.first_poll,
             alerts: &config.alerts,
             subscribers: &subscribers,
             resource_url: "https://api.example/v2/labels/se-1/track",

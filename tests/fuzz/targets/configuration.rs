@@ -37,14 +37,14 @@ pub fn check(input: &[u8]) {
     let environment: Environment = variables.collect();
     match Config::load(&file, &environment) {
         Ok(loaded) => {
-            check_faults(&loaded.label_faults);
+            check_faults(&loaded.label_faults.kept);
             check_faults(&loaded.warnings);
             check_clients(&loaded.config);
         }
         Err(faults) => {
             assert!(!faults.faults.is_empty());
             check_faults(&faults.faults);
-            check_faults(&faults.label_faults);
+            check_faults(&faults.label_faults.kept);
         }
     }
     // The commands beside the daemon read less, but the same.

@@ -173,16 +173,15 @@ async fn a_label_removed_by_hand_stays_removed() {
 }
 
 #[tokio::test]
-async fn a_label_found_after_it_left_the_files_was_not_polled_in_between() {
+async fn a_label_found_after_it_left_the_configuration_was_not_polled_in_between() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.says("se-1", &in_transit());
-    let wanted = Registration { source: Source::File, ..by_hand(&harness, "se-1") };
-    harness.configure(vec![wanted]).await;
+    harness.configure("['se-1']").await;
     harness.poll().await;
     let answered = "SELECT count(last_answer_at) FROM labels";
     assert_eq!(harness.count(answered).await, 1);
-    harness.configure(vec![]).await;
+    harness.configure("[]").await;
     assert_eq!(harness.row("se-1").await.state, "removed");
     harness.pass(hours(6));
     harness.discover().await;
@@ -190,14 +189,13 @@ async fn a_label_found_after_it_left_the_files_was_not_polled_in_between() {
 }
 
 #[tokio::test]
-async fn a_label_in_the_files_and_in_the_list_is_one_label() {
+async fn a_label_in_the_configuration_and_in_the_list_is_one_label() {
     let mut harness = harness().await;
-    let wanted = Registration { source: Source::File, ..by_hand(&harness, "se-1") };
-    harness.configure(vec![wanted.clone()]).await;
+    harness.configure("['se-1']").await;
     harness.make([1]);
     harness.discover().await;
-    assert_eq!(harness.states().await, [("se-1".into(), "active".into(), "file".into())]);
-    harness.configure(vec![]).await;
+    assert_eq!(harness.states().await, [("se-1".into(), "active".into(), "config".into())]);
+    harness.configure("[]").await;
     assert_eq!(harness.states().await, [("se-1".into(), "active".into(), "discovered".into())]);
 }
 

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use trackpost::config::{Config, Environment, LabelSources};
+use trackpost::config::{Config, Environment};
 use trackpost::domain::account::Account;
 use trackpost::domain::label::{AccountName, LabelKey, Registration, Source};
 use trackpost::domain::messages::signature::SigningSecret;
@@ -192,10 +192,13 @@ impl Harness {
         self.store().add_by_hand(&wanted, self.now()).await.unwrap();
     }
 
-    /// Replaces the labels of the configuration by these.
-    pub async fn configure(&self, labels: Vec<Registration>) {
+    /// Sets `registration.labels` of the configuration to `labels`.
+    pub async fn configure(&self, labels: &str) {
+        let variables =
+            [("TRACKPOST__ACCOUNTS__MAIN__API_KEY", API_KEY), ("TRACKPOST__REGISTRATION__LABELS", labels)];
+        let loaded = Config::builtin(&variables.into_iter().collect()).unwrap();
         let mut registrar = Registrar::new(self.store().clone());
-        registrar.configure(Arc::new(LabelSources::of(labels)));
+        registrar.configure(Arc::new(loaded.sources));
         registrar.step(self.now()).await.unwrap();
     }
 

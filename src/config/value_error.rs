@@ -1,14 +1,14 @@
-//! Reasons why a value cannot be read, as an error of serde.
+//! The reason why a value cannot be read, as an error of serde.
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, Expected, Unexpected};
+use serde::de::{Error, Expected, Unexpected};
 
 use super::fault::known_here;
 
 /// The reason why a value cannot be read, and its path.
 #[derive(Clone, Debug)]
-pub(super) struct Wrong {
+pub(super) struct ValueError {
     pub(super) path: Vec<String>,
     /// Whether `path` begins at the root.
     pub(super) located: bool,
@@ -20,7 +20,7 @@ pub(super) struct Wrong {
     pub(super) remove: bool,
 }
 
-impl Wrong {
+impl ValueError {
     pub(super) fn new(problem: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             path: Vec::new(),
@@ -40,13 +40,13 @@ impl Wrong {
         } else {
             known_here(name, fields.iter().copied())
         };
-        let wrong = Self::new(what, hint);
+        let error = Self::new(what, hint);
         Self {
             path: [section, &[name.to_owned()]].concat(),
             located: true,
             shown: false,
             remove: true,
-            ..wrong
+            ..error
         }
     }
 
@@ -59,15 +59,15 @@ impl Wrong {
     }
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.problem)
     }
 }
 
-impl std::error::Error for Wrong {}
+impl std::error::Error for ValueError {}
 
-impl Error for Wrong {
+impl Error for ValueError {
     /// The first line is the problem, the second one the hint.
     fn custom<T: fmt::Display>(message: T) -> Self {
         let message = message.to_string();
@@ -77,14 +77,13 @@ impl Error for Wrong {
 
     /// The hint names the default.
     fn missing_field(field: &'static str) -> Self {
-        let wrong = Self::new("is missing", "");
-        Self { path: vec![field.to_owned()], shown: false, ..wrong }
+        Self { path: vec![field.to_owned()], shown: false, ..Self::new("is missing", "") }
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        let wrong =
+        let error =
             Self::new("is set in two ways", "write one value, or an array under the name in the plural");
-        Self { path: vec![field.to_owned()], shown: false, remove: true, ..wrong }
+        Self { path: vec![field.to_owned()], shown: false, remove: true, ..error }
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -113,35 +112,5 @@ impl Error for Wrong {
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let hint = known_here(variant, expected.iter().copied());
         Self::new(format!("is not one of {}", expected.join(", ")), hint)
-    }
-}
-
-/// A whole number within limits.
-pub(super) struct Limited<const LEAST: i64, const MOST: i64>(i64);
-
-/// Number of requests that may be in flight at once.
-pub(super) type Parallel = Limited<1, { u32::MAX as i64 }>;
-
-impl<const LEAST: i64, const MOST: i64> Limited<LEAST, MOST> {
-    pub(super) fn u32(&self) -> u32 {
-        u32::try_from(self.0).unwrap_or(u32::MAX)
-    }
-
-    pub(super) fn u64(&self) -> u64 {
-        self.0.unsigned_abs()
-    }
-}
-
-impl<'de, const LEAST: i64, const MOST: i64> Deserialize<'de> for Limited<LEAST, MOST> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let range = if MOST == i64::MAX {
-            format!("write at least {LEAST}")
-        } else {
-            format!("write a number from {LEAST} to {MOST}")
-        };
-        match i64::deserialize(deserializer)? {
-            number if (LEAST..=MOST).contains(&number) => Ok(Self(number)),
-            _ => Err(Error::custom(format!("is out of range\n{range}"))),
-        }
     }
 }
