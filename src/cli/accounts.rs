@@ -11,7 +11,7 @@ use super::{Failure, open_store_to_read, table};
 use crate::clock;
 use crate::explanation::stretch_text;
 use crate::store::views::accounts::AccountView;
-use crate::store::views::attention::Configured;
+use crate::store::views::degraded::Configured;
 
 pub async fn run(path: &Path, args: Accounts) -> Result<ExitCode, Failure> {
     let Accounts::List(format) = args;

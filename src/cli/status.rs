@@ -18,7 +18,7 @@ use crate::domain::time::serialize_instant_or_null;
 use crate::explanation::kind_in_words;
 use crate::store::lock::{self, DaemonRecord};
 use crate::store::views::accounts::AccountView;
-use crate::store::views::attention::{self, Configured};
+use crate::store::views::degraded::{self, Configured};
 use crate::store::views::subscribers::SubscriberView;
 
 /// Status as printed by `--json`.
@@ -57,7 +57,7 @@ pub async fn run(path: &Path, args: &JsonFlag) -> Result<ExitCode, Failure> {
     let now = clock::now();
     let accounts = store.account_views(&configured.accounts, now).await?;
     let subscribers = store.subscriber_views(&configured.subscribers).await?;
-    let mut attention = attention::degraded_of(&store, &accounts, &subscribers, now).await?;
+    let mut attention = degraded::degraded_of(&store, &accounts, &subscribers, now).await?;
     attention.extend(daemon_problems(record.as_ref()));
     attention.sort_by_key(|degraded| degraded.what);
     let left_out = store.label_files_left_out().await?.into_iter().map(|file| LeftOutFile {

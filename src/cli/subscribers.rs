@@ -16,7 +16,7 @@ use crate::domain::delivery::health::HealthState;
 use crate::domain::messages::ping::Ping;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::store::Store;
-use crate::store::views::attention::Configured;
+use crate::store::views::degraded::Configured;
 use crate::store::views::deliveries::{AttemptView, ID_PREFIX};
 use crate::store::views::subscribers::SubscriberView;
 

@@ -24,7 +24,7 @@ use crate::domain::time::{later, signed};
 use crate::http::{self, HttpState};
 use crate::notices::Notices;
 use crate::shipstation::{Client, Tls};
-use crate::store::views::attention::Configured;
+use crate::store::views::degraded::Configured;
 use crate::store::{Store, StoreError};
 use crate::workers::account_access::AccountAccess;
 use crate::workers::courier::{Courier, CurrentSubscribers};

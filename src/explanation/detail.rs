@@ -10,7 +10,7 @@ use super::delivery as words;
 use crate::domain::delivery::attempt::{ReachedStage, RetryAfterEffect};
 use crate::domain::delivery::next_attempt::{NextAttempt, WaitReason};
 use crate::domain::time::{elapsed, later, serialize_instant_or_null};
-use crate::store::views::attention::Configured;
+use crate::store::views::degraded::Configured;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
 use crate::store::views::waiting::LanePosition;
 use crate::store::{Store, StoreError};

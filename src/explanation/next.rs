@@ -12,7 +12,7 @@ use crate::domain::delivery::next_attempt::{
 };
 use crate::domain::messages::ping::PING;
 use crate::domain::messages::subscriber::SubscriberName;
-use crate::store::views::attention::Configured;
+use crate::store::views::degraded::Configured;
 use crate::store::views::deliveries::DeliveryView;
 use crate::store::{Store, StoreError};
 

@@ -22,7 +22,7 @@ use crate::domain::time::earlier;
 use crate::metrics::{LabelValues, metrics as process_metrics, subscriber_label};
 use crate::store::StoreError;
 use crate::store::views::accounts::AccountView;
-use crate::store::views::attention;
+use crate::store::views::degraded;
 use crate::store::views::subscribers::SubscriberView;
 
 type Number = Gauge<f64, AtomicU64>;
@@ -66,7 +66,7 @@ async fn text(state: &HttpState, now: Timestamp) -> Result<String, StoreError> {
     register_subscribers(&mut registry, &subscribers, now);
     register_store(&mut registry, state).await?;
     let attention = gauges(&mut registry, "attention", "Problems that need attention, by kind", None);
-    let degraded = attention::degraded_of(&state.store, &accounts, &subscribers, now).await?;
+    let degraded = degraded::degraded_of(&state.store, &accounts, &subscribers, now).await?;
     for degraded in state.with_notices(degraded) {
         attention.get_or_create(&[("what", degraded.what.as_str().to_owned())]).inc();
     }

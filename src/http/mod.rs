@@ -39,7 +39,7 @@ use crate::domain::degraded::Degraded;
 use crate::domain::secret::Hidden;
 use crate::notices::Notices;
 use crate::store::Store;
-use crate::store::views::attention::{self, Configured};
+use crate::store::views::degraded::{self, Configured};
 use crate::workers::heartbeat::Heartbeats;
 use cached::Cached;
 
@@ -87,7 +87,7 @@ impl HttpState {
     /// [`faults`] reports it.
     pub async fn degraded(&self) -> Vec<Degraded> {
         let configured = Arc::clone(&self.configured.borrow());
-        let query = attention::degraded(&self.store, &configured, clock::now());
+        let query = degraded::degraded(&self.store, &configured, clock::now());
         let found = tokio::time::timeout(DATABASE_TIMEOUT, query).await.ok().and_then(Result::ok);
         self.with_notices(found.unwrap_or_default())
     }

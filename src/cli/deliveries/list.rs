@@ -16,7 +16,7 @@ use crate::domain::delivery::next_attempt::DeliveryState;
 use crate::domain::words::counted;
 use crate::explanation::next::{self, Subscribers};
 use crate::store::Store;
-use crate::store::views::attention::Configured;
+use crate::store::views::degraded::Configured;
 use crate::store::views::deliveries::{DeliveryFilter, DeliveryView};
 
 /// Interval at which `--watch` reads the database.

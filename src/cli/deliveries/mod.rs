@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::domain::delivery::next_attempt::DeliveryState;
 use crate::explanation::detail::held_back;
 use crate::store::Store;
-use crate::store::views::attention::Configured;
+use crate::store::views::degraded::Configured;
 use crate::store::views::deliveries::{DeliveryView, ID_PREFIX};
 
 pub async fn run(path: &Path, args: Deliveries) -> Result<ExitCode, Failure> {

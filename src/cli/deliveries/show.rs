@@ -12,7 +12,7 @@ use crate::domain::delivery::next_attempt::DeliveryState;
 use crate::explanation::delivery as words;
 use crate::explanation::detail::{self, AttemptDetail, DeliveryDetail};
 use crate::store::Store;
-use crate::store::views::attention::Configured;
+use crate::store::views::degraded::Configured;
 use crate::store::views::deliveries::DeliveryView;
 
 pub(super) async fn run(

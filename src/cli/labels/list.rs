@@ -15,7 +15,7 @@ use crate::domain::label::AccountName;
 use crate::explanation::outlooks::Outlooks;
 use crate::store::Store;
 use crate::store::views::PAGE;
-use crate::store::views::attention::Configured;
+use crate::store::views::degraded::Configured;
 use crate::store::views::labels::{LabelDetail, LabelFilter, LabelView};
 
 const HEADING: [&str; 8] =

@@ -27,7 +27,7 @@ use crate::metrics::metrics;
 use crate::simulation::forecast::{Forecast, LabelForecast, Load, forecast};
 use crate::store::StoreError;
 use crate::store::views::accounts::AccountView;
-use crate::store::views::attention::{self, Configured};
+use crate::store::views::degraded::{self, Configured};
 use crate::store::views::labels::LabelCount;
 use crate::store::views::subscribers::SubscriberView;
 use crate::workers::blocking;
@@ -85,7 +85,7 @@ impl Overview {
             store.label_counts(),
             store.freshness_figures(earlier(now, FRESHNESS)),
         )?;
-        let degraded = attention::degraded_of(store, &accounts, &subscribers, now).await?;
+        let degraded = degraded::degraded_of(store, &accounts, &subscribers, now).await?;
         let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let database = format!(
             "{}, {}, and {} of write-ahead log",

@@ -5,7 +5,7 @@
 
 pub mod accounts;
 pub mod attempts;
-pub mod attention;
+pub mod degraded;
 pub mod deliveries;
 pub mod events;
 pub mod freshness;

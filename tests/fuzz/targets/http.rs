@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use trackpost::domain::secret::Hidden;
 use trackpost::http::{self, HttpState};
-use trackpost::store::views::attention::Configured;
+use trackpost::store::views::degraded::Configured;
 use trackpost::workers::heartbeat::Heartbeats;
 
 use super::api;
