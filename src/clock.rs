@@ -270,8 +270,8 @@ mod tests {
 
     #[test]
     fn a_container_without_a_machine_id_is_recognised_by_its_boot() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
         std::fs::write(path("boot"), "00000000-0000-4000-8000-000000000000\n").unwrap();
         for content in [None, Some(""), Some("uninitialized\n")] {
             content.iter().for_each(|content| std::fs::write(path("id"), content).unwrap());

@@ -26,7 +26,7 @@ pub fn run(args: &Init) -> Result<ExitCode, Failure> {
     for name in files.iter().map(|(name, _)| *name).chain((!args.sandbox).then_some(LABELS)) {
         if Path::new(name).symlink_metadata().is_ok() {
             return Err(Failure::new(format!("{name} already exists; no file was written"))
-                .hint("run init in an empty folder, or remove the file"));
+                .hint("run init in an empty directory, or remove the file"));
         }
     }
     for (name, text) in &files {
@@ -155,12 +155,12 @@ mod tests {
     #[test]
     fn both_configurations_are_valid() {
         for sandbox in [false, true] {
-            let folder = tempfile::tempdir().unwrap();
+            let directory = tempfile::tempdir().unwrap();
             for (name, text) in files(&init(sandbox)).unwrap() {
-                std::fs::write(folder.path().join(name), text.replace("a\\\"b", "hooks")).unwrap();
+                std::fs::write(directory.path().join(name), text.replace("a\\\"b", "hooks")).unwrap();
             }
-            std::fs::create_dir(folder.path().join(LABELS)).unwrap();
-            let loaded = Config::load(&folder.path().join(CONFIG), &Environment::default());
+            std::fs::create_dir(directory.path().join(LABELS)).unwrap();
+            let loaded = Config::load(&directory.path().join(CONFIG), &Environment::default());
             let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
             assert_eq!(loaded.label_faults.kept, []);
             assert_eq!(loaded.sources.read_all().label_set.labels(), if sandbox { 3 } else { 0 });

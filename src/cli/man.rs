@@ -22,7 +22,7 @@ const FILES: &[(&str, &str)] = &[
     (
         "/etc/trackpost/trackpost.toml",
         "Default configuration file; --config or TRACKPOST_CONFIG names another one. Relative paths in it start at its \
-         folder, except store.path.",
+         directory, except store.path.",
     ),
     (
         "labels.d/*",
@@ -69,10 +69,10 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "Overrides a key of the configuration, such as TRACKPOST__HTTP__LISTEN=127.0.0.1:8788.",
     ),
     ("RUST_LOG", "Log level or filter; overrides log.level."),
-    ("STATE_DIRECTORY", "Folder at which a relative store.path starts; set by systemd (StateDirectory=)."),
+    ("STATE_DIRECTORY", "Directory at which a relative store.path starts; set by systemd (StateDirectory=)."),
     (
         "CREDENTIALS_DIRECTORY",
-        "Folder of the secrets { credential = \"NAME\" }; set by systemd (LoadCredential=).",
+        "Directory of the secrets { credential = \"NAME\" }; set by systemd (LoadCredential=).",
     ),
     ("NOTIFY_SOCKET, WATCHDOG_USEC, JOURNAL_STREAM", "Set by systemd, for readiness, watchdog and journal."),
     ("TRACKPOST_API_KEY", "API key for trackpost init."),

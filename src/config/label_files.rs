@@ -1,7 +1,7 @@
 //! Label files: the files that an entry of `registration.files` names, and their checks before they are opened.
 //!
 //! An entry is a path or a pattern, relative to the configuration file; only the last part of a path may be a pattern.
-//! Paths are kept as written: links and folders are resolved anew each time.
+//! Paths are kept as written: links and directories are resolved anew each time.
 
 use std::collections::HashSet;
 use std::fs::{File, FileType, Metadata, OpenOptions};
@@ -25,8 +25,8 @@ pub(super) struct FilesEntry {
     key: String,
     /// Text of the entry, as written.
     text: String,
-    /// Absolute path of the folder.
-    pub(super) folder: PathBuf,
+    /// Absolute path of the directory.
+    pub(super) directory: PathBuf,
     /// A name, or a pattern of names.
     pub(super) name: String,
 }
@@ -37,14 +37,20 @@ impl FilesEntry {
         let path = at.context.directory.join(text);
         // This fails if the working directory is gone. A relative path then has no meaning.
         let path = std::path::absolute(&path).unwrap_or(path);
-        let (name, folder) = (path.file_name().and_then(|name| name.to_str()), path.parent());
-        let (problem, hint) = match (name, folder) {
+        let (name, directory) = (path.file_name().and_then(|name| name.to_str()), path.parent());
+        let (problem, hint) = match (name, directory) {
             _ if Path::new(text).parent().and_then(Path::to_str).is_some_and(is_pattern) => {
                 ("has * or ? before the last part", "only the last part of a path may be a pattern")
             }
-            (Some(name), Some(folder)) => {
+            (Some(name), Some(directory)) => {
                 let (place, key, text) = (at.place.to_owned(), at.name(), text.to_owned());
-                return Some(Self { place, key, text, folder: folder.to_owned(), name: name.to_owned() });
+                return Some(Self {
+                    place,
+                    key,
+                    text,
+                    directory: directory.to_owned(),
+                    name: name.to_owned(),
+                });
             }
             _ => ("does not name a file", "write a path such as \"labels.d/*\" or \"labels.csv\""),
         };
@@ -53,7 +59,7 @@ impl FilesEntry {
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.join(&self.name)
+        self.directory.join(&self.name)
     }
 }
 
@@ -110,7 +116,7 @@ impl FoundFile {
         Self::at(path).ok().flatten()
     }
 
-    /// Returns the file, or the reason why it is left out. `None`: it does not exist, or is a folder.
+    /// Returns the file, or the reason why it is left out. `None`: it does not exist, or is a directory.
     fn at(path: &Path) -> Result<Option<Self>, Fault> {
         let place = path.display().to_string();
         let left_out = |problem: String, hint: &str| Err(Fault::new(&place, "", problem).hint(hint));
@@ -160,7 +166,7 @@ fn too_large(bytes: u64) -> String {
 /// A file that is not read, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// A file, or a pattern whose folder cannot be listed.
+    /// A file, or a pattern whose directory cannot be listed.
     pub path: PathBuf,
     pub fault: Fault,
 }
@@ -207,9 +213,9 @@ impl FileScan {
                     format!("resolved to {}; relative paths start at the configuration file", path.display()),
                 )),
                 Ok(_) if path.is_dir() => self.left_out.push(left_out(
-                    "is a folder".to_owned(),
+                    "is a directory".to_owned(),
                     format!(
-                        "to read all files of the folder, write \"{}/*\"",
+                        "to read all files of the directory, write \"{}/*\"",
                         entry.text.trim_end_matches('/')
                     ),
                 )),
@@ -218,12 +224,12 @@ impl FileScan {
             return Vec::new();
         }
         let mut paths = Vec::new();
-        match std::fs::read_dir(&entry.folder) {
+        match std::fs::read_dir(&entry.directory) {
             Ok(listed) => {
                 for found in listed.filter_map(Result::ok) {
-                    let is_folder = found.file_type().is_ok_and(|kind| kind.is_dir());
+                    let is_directory = found.file_type().is_ok_and(|kind| kind.is_dir());
                     // Bytes of a name that are not UTF-8 match as replacement characters.
-                    if !is_folder && fits(&entry.name, &found.file_name().to_string_lossy()) {
+                    if !is_directory && fits(&entry.name, &found.file_name().to_string_lossy()) {
                         paths.push(found.path());
                     }
                 }
@@ -233,7 +239,7 @@ impl FileScan {
                 let problem = format!("cannot be listed: {error}");
                 self.left_out.push(left_out(
                     problem,
-                    "the user that runs trackpost must be able to read the folder".to_owned(),
+                    "the user that runs trackpost must be able to read the directory".to_owned(),
                 ));
                 return paths;
             }
@@ -241,7 +247,7 @@ impl FileScan {
         paths.sort();
         if paths.is_empty() {
             let fault = Fault::new(&entry.place, &entry.key, "does not match a file yet").value(&entry.text);
-            let hint = format!("the pattern is searched in {}", entry.folder.display());
+            let hint = format!("the pattern is searched in {}", entry.directory.display());
             self.unmatched.push(fault.hint(hint));
         }
         paths

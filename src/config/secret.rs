@@ -98,7 +98,7 @@ fn credential(context: &Context<'_>, name: &str) -> Result<String, ValueError> {
     }
     let Some(directory) = context.environment.get("CREDENTIALS_DIRECTORY") else {
         let hint = format!(
-            "systemd sets it by LoadCredential={name}:/path; in a shell: export CREDENTIALS_DIRECTORY=/folder/of/{name}"
+            "systemd sets it by LoadCredential={name}:/path; in a shell: export CREDENTIALS_DIRECTORY=/directory/of/{name}"
         );
         return Err(ValueError::new(
             format!("credential {name} not found: CREDENTIALS_DIRECTORY is not set"),

@@ -43,9 +43,9 @@ impl LabelSources {
         FileScan::at(&self.entries)
     }
 
-    /// The folder and the name, or the pattern of names, of each entry.
+    /// The directory and the name, or the pattern of names, of each entry.
     pub fn names(&self) -> impl Iterator<Item = (&std::path::Path, &str)> {
-        self.entries.iter().map(|entry| (entry.folder.as_path(), entry.name.as_str()))
+        self.entries.iter().map(|entry| (entry.directory.as_path(), entry.name.as_str()))
     }
 
     /// Reads the labels of the configuration and of the files that the entries name now.

@@ -109,10 +109,10 @@ impl Backup {
                 Err(_) => std::fs::rename(&self.partial.path, &self.target),
             })
             .map_err(failed)?;
-        if let Some(folder) = self.target.parent() {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        if let Some(directory) = self.target.parent() {
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
             // Sync the directory, so that the new name survives a power loss. Not all file systems support this.
-            let _ = File::open(folder).and_then(|folder| folder.sync_all());
+            let _ = File::open(directory).and_then(|directory| directory.sync_all());
         }
         Ok(bytes)
     }

@@ -118,8 +118,8 @@ mod tests {
 
     #[tokio::test]
     async fn statements_of_labels_use_an_index_of_the_label() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, _writer) = open(&folder.path().join("t.db")).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _writer) = open(&directory.path().join("t.db")).await.unwrap();
         for statement in [
             accounts::CLEAR_FAILURES,
             label_reads::READ,

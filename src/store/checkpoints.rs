@@ -94,9 +94,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_wal_restarts_although_the_writer_wrote_during_the_checkpoint() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let options = SqliteConnectOptions::new()
-            .filename(folder.path().join("t.db"))
+            .filename(directory.path().join("t.db"))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal);
         let mut writer = options.connect().await.unwrap();

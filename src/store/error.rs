@@ -162,8 +162,8 @@ fn meaning_and_hint(error: &sqlx::Error) -> Option<(&'static str, &'static str)>
             "stop the other process (fuser FILE shows it), or try again",
         ),
         CANNOT_OPEN => (
-            "it or its folder cannot be opened",
-            "store.path must be in a folder that exists and that the daemon may write to; commands that read need \
+            "it or its directory cannot be opened",
+            "store.path must be in a directory that exists and that the daemon may write to; commands that read need \
              write access too: run as the service's user or with sudo",
         ),
         _ => return None,
@@ -190,8 +190,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_disk_is_reported_with_path_and_hint() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut connection = connection(&folder.path().join("a.db"), false).await;
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = connection(&directory.path().join("a.db"), false).await;
         sqlx::query("CREATE TABLE t (x)").execute(&mut connection).await.unwrap();
         sqlx::query("PRAGMA max_page_count = 3").execute(&mut connection).await.unwrap();
         let (error_text, hint) =
@@ -203,8 +203,8 @@ mod tests {
 
     #[tokio::test]
     async fn without_write_access_the_hint_names_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
         sqlx::query("CREATE TABLE t (x)").execute(&mut connection(&path, false).await).await.unwrap();
         let (error_text, hint) = failed_statement(&mut connection(&path, true).await, "DELETE FROM t").await;
         assert!(
@@ -219,8 +219,8 @@ mod tests {
 
     #[tokio::test]
     async fn damage_is_reported_and_a_rejected_row_is_not_damage() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
         let mut open = connection(&path, false).await;
         sqlx::query("CREATE TABLE t (x UNIQUE)").execute(&mut open).await.unwrap();
         let twice = "INSERT INTO t VALUES (1), (1)";

@@ -121,14 +121,14 @@ mod tests {
     use super::*;
 
     fn noted() -> (tempfile::TempDir, PathBuf, OpenFiles) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
         for suffix in ["", "-wal", "-shm"] {
             fs::write(beside(&path, suffix), [1; 4096]).unwrap();
         }
         let files = OpenFiles::note(&path).unwrap();
         files.check().unwrap();
-        (folder, path, files)
+        (directory, path, files)
     }
 
     fn lost(files: &OpenFiles) -> String {
@@ -137,37 +137,37 @@ mod tests {
 
     #[test]
     fn each_way_to_lose_the_file_is_reported_with_its_path() {
-        let (_folder, path, files) = noted();
+        let (_directory, path, files) = noted();
         fs::write(&path, []).unwrap();
         assert!(lost(&files).contains(&format!("{} was emptied", path.display())), "{}", lost(&files));
 
-        let (_folder, path, files) = noted();
+        let (_directory, path, files) = noted();
         fs::remove_file(&path).unwrap();
         assert!(lost(&files).contains("was removed or moved"));
 
-        let (_folder, path, files) = noted();
+        let (_directory, path, files) = noted();
         fs::copy(&path, beside(&path, ".copy")).unwrap();
         fs::rename(beside(&path, ".copy"), &path).unwrap();
         assert!(lost(&files).contains("was replaced"));
 
-        let (_folder, path, files) = noted();
+        let (_directory, path, files) = noted();
         fs::remove_file(beside(&path, "-wal")).unwrap();
         assert!(lost(&files).contains("lost its -wal file"));
 
-        let (folder, _path, files) = noted();
+        let (directory, _path, files) = noted();
         let elsewhere = tempfile::tempdir().unwrap();
-        fs::rename(folder.path(), elsewhere.path().join("moved")).unwrap();
+        fs::rename(directory.path(), elsewhere.path().join("moved")).unwrap();
         assert!(lost(&files).contains("was removed or moved"));
     }
 
     #[test]
     fn a_link_to_another_file_counts_as_replaced() {
-        let (folder, path, _) = noted();
-        let link = folder.path().join("link.db");
+        let (directory, path, _) = noted();
+        let link = directory.path().join("link.db");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let files = OpenFiles::note(&link).unwrap();
         files.check().unwrap();
-        let (_other_folder, other, _) = noted();
+        let (_other_directory, other, _) = noted();
         fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(&other, &link).unwrap();
         assert!(lost(&files).contains("was replaced"));
@@ -175,8 +175,8 @@ mod tests {
 
     #[test]
     fn a_new_file_is_private_and_an_existing_file_keeps_its_mode() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
         create_if_missing(&path).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, MODE);
         fs::write(&path, "content").unwrap();

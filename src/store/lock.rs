@@ -56,9 +56,9 @@ impl DaemonLock {
     /// Locks the database at `path`, and creates the file if it is missing.
     pub fn acquire(path: &Path) -> Result<Self, StoreError> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| {
-                refusal(&path, format!("its folder {} could not be created: {error}", folder.display()))
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(|error| {
+                refusal(&path, format!("its directory {} could not be created: {error}", directory.display()))
             })?;
         }
         let failed = |error: io::Error| refusal(&path, error.to_string());
@@ -185,7 +185,7 @@ fn refusal(path: &Path, reason: impl Into<String>) -> StoreError {
 }
 
 const WRITABLE: &str =
-    "store.path must name a file in a folder that the daemon may write to, on a local file system";
+    "store.path must name a file in a directory that the daemon may write to, on a local file system";
 
 /// Returns the path of the lock file, beside the real file.
 fn lock_path(path: &Path) -> PathBuf {
@@ -198,10 +198,10 @@ mod tests {
 
     #[test]
     fn other_names_of_the_file_and_a_missing_lock_file_do_not_bypass_the_lock() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
         let mut held = DaemonLock::acquire(&path).unwrap();
-        let (symbolic, hard) = (folder.path().join("symbolic.db"), folder.path().join("hard.db"));
+        let (symbolic, hard) = (directory.path().join("symbolic.db"), directory.path().join("hard.db"));
         std::os::unix::fs::symlink(&path, &symbolic).unwrap();
         std::fs::hard_link(&path, &hard).unwrap();
         let refused = |path: &Path| DaemonLock::acquire(path).unwrap_err().to_string();
@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn a_database_removed_under_a_daemon_is_not_created_again_while_side_files_exist() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
         let _held = DaemonLock::acquire(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let refused = DaemonLock::acquire(&path).unwrap_err().to_string();
@@ -230,8 +230,8 @@ mod tests {
 
     #[test]
     fn the_lock_file_names_the_running_daemon_and_the_result_of_its_reload() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
         assert_eq!(daemon_record(&path), None);
         let mut lock = DaemonLock::acquire(&path).unwrap();
         assert_eq!(daemon_record(&path).map(|record| record.pid), Some(std::process::id()));

@@ -46,7 +46,7 @@ const APPLICATION_ID: i32 = 1_416_646_731;
 pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
     let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let not_opened = |error: io::Error| {
-        let hint = "store.path must be in a folder that exists and that the daemon may write to";
+        let hint = "store.path must be in a directory that exists and that the daemon may write to";
         StoreError::open(path, error.to_string(), Some(hint))
     };
     create_if_missing(path).map_err(not_opened)?;

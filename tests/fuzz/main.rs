@@ -14,10 +14,10 @@
 //! cargo run -- target/corpus/signature     -max_total_time=600
 //! ```
 //!
-//! The folder's name selects the target; its seeds are written into it, and inputs that reach new code are added. Useful
+//! The directory's name selects the target; its seeds are written into it, and inputs that reach new code are added. Useful
 //! options: `-timeout=20` (the longest time of an input, in seconds), `-max_len=20000` (the longest input), `-help=1`.
 //! `TMPDIR=/dev/shm` in front makes the databases of `api` and `http` faster. An input that violates an invariant is
-//! written to `crash-…`; moved into the folder, it is repeated with `-runs=0`. Its fault gets a test next to the code.
+//! written to `crash-…`; moved into the directory, it is repeated with `-runs=0`. Its fault gets a test next to the code.
 
 #![allow(clippy::disallowed_methods, reason = "targets spawn the servers that they talk to")]
 

@@ -24,12 +24,12 @@ async fn a_backup_of_a_busy_database_is_complete_and_private() {
     let site = busy_site().await;
     let daemon = site.start();
     site.received(|counts| counts.received >= 10).await;
-    let backup = site.folder().join("copy.db");
+    let backup = site.directory().join("copy.db");
     let name = backup.to_str().unwrap();
     let (done, printed, error) = site.try_command(&["backup", name]).await;
     assert!(done && printed.contains("copy.db: ") && printed.contains("checked"), "{printed}{error}");
     assert_eq!(backup.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(!site.folder().join("copy.db.partial").exists());
+    assert!(!site.directory().join("copy.db.partial").exists());
 
     let before = fs::read(&backup).unwrap();
     let (done, _, error) = site.try_command(&["backup", name]).await;
@@ -66,7 +66,7 @@ async fn a_backup_that_fails_leaves_nothing_behind() {
     assert!(!done && error.contains("nowhere/copy.db"), "{error}");
     daemon.stop().await;
     // A backup overwrites the remains of a killed one, and finds a damaged page because it reads all pages.
-    fs::write(site.folder().join("copy.db.partial"), "half of one").unwrap();
+    fs::write(site.directory().join("copy.db.partial"), "half of one").unwrap();
     let mut bytes = fs::read(site.database()).unwrap();
     // These pages are not read when the database is opened.
     let middle = bytes.len() / 8192 * 4096;
@@ -74,7 +74,7 @@ async fn a_backup_that_fails_leaves_nothing_behind() {
     fs::write(site.database(), &bytes).unwrap();
     let (done, _, error) = site.try_command(&["backup", "copy.db"]).await;
     assert!(!done && error.contains("damaged"), "{error}");
-    let left = fs::read_dir(site.folder()).unwrap();
+    let left = fs::read_dir(site.directory()).unwrap();
     let left: Vec<_> = left
         .map(|entry| entry.unwrap().file_name())
         .filter(|name| name.to_string_lossy().contains("copy"))

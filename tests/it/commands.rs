@@ -10,19 +10,19 @@ use trackpost::sandbox::{Answer, SandboxOptions};
 use crate::harness::child::{Site, until};
 use crate::harness::parcel::in_transit;
 
-fn trackpost(folder: &Path, arguments: &[&str]) -> Command {
+fn trackpost(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trackpost"));
     command
         .arg("--config")
-        .arg(folder.join("trackpost.toml"))
+        .arg(directory.join("trackpost.toml"))
         .args(arguments)
-        .current_dir(folder)
+        .current_dir(directory)
         .env_clear();
     command
 }
 
 fn with_stdin(site: &Site, arguments: &[&str], stdin: &str) -> (Option<i32>, String, String) {
-    let mut command = trackpost(site.folder(), arguments);
+    let mut command = trackpost(site.directory(), arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
@@ -66,7 +66,7 @@ async fn tables_fit_80_columns_without_cutting_ids_or_urls() {
         (&["check"], site.receiver_url()),
         (&["simulate", "--generate", "20"], "fixed:2h"),
     ] {
-        let mut command = trackpost(site.folder(), arguments);
+        let mut command = trackpost(site.directory(), arguments);
         let (code, out, error) = result_of(&command.env("COLUMNS", "80").output().unwrap());
         assert_eq!(code, Some(0), "{arguments:?}: {error}");
         assert!(out.contains(whole), "{whole} is cut in {arguments:?}:\n{out}");
@@ -137,8 +137,9 @@ async fn watch_follows_new_and_changing_deliveries_until_a_signal() {
     let daemon = site.start();
     site.received(|counts| counts.accepted >= 6).await;
     site.receiver.answer_next([Answer::status(500).header("retry-after", "1")]);
-    let log = site.folder().join("watched");
-    let mut command = trackpost(site.folder(), &["deliveries", "list", "--watch", "--limit", "1", "--json"]);
+    let log = site.directory().join("watched");
+    let mut command =
+        trackpost(site.directory(), &["deliveries", "list", "--watch", "--limit", "1", "--json"]);
     let mut watch = command.stdout(std::fs::File::create(&log).unwrap()).spawn().unwrap();
     let lines = || std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
     until(|| lines().len() == 1).await.unwrap();
@@ -158,14 +159,14 @@ async fn watch_follows_new_and_changing_deliveries_until_a_signal() {
 
 #[test]
 fn mandoc_accepts_the_manual_page() {
-    let folder = tempfile::tempdir().unwrap();
-    let (code, page, _) = result_of(&trackpost(folder.path(), &["man"]).output().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let (code, page, _) = result_of(&trackpost(directory.path(), &["man"]).output().unwrap());
     assert_eq!(code, Some(0));
-    std::fs::write(folder.path().join("trackpost.1"), page).unwrap();
+    std::fs::write(directory.path().join("trackpost.1"), page).unwrap();
     // mandoc may be missing.
     let Ok(lint) = Command::new("mandoc")
         .args(["-Tlint", "-Wwarning", "trackpost.1"])
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .output()
     else {
         return;

@@ -35,8 +35,8 @@ async fn a_daemon_whose_database_is_lost_logs_it_and_exits() {
         ("was emptied", |path| fs::write(path, []).unwrap()),
         ("lost its -wal file", |path| fs::remove_file(side_file(path, "-wal")).unwrap()),
         ("was removed or moved", |path| {
-            let folder = path.parent().unwrap();
-            fs::rename(folder, folder.with_extension("moved")).unwrap();
+            let directory = path.parent().unwrap();
+            fs::rename(directory, directory.with_extension("moved")).unwrap();
         }),
     ];
     for (what, lose) in losses {
@@ -67,7 +67,7 @@ async fn every_delivery_is_recorded_in_the_moved_file() {
     let site = site(20).await;
     let daemon = runs(&site, ":").await;
     site.received(|counts| counts.received >= 10).await;
-    let moved = site.folder().join("moved.db");
+    let moved = site.directory().join("moved.db");
     fs::rename(database(&site), &moved).unwrap();
     fails(daemon).await;
     assert_eq!(fs::metadata(side_file(&database(&site), "-wal")).map_or(0, |wal| wal.len()), 0);
@@ -85,14 +85,14 @@ async fn every_delivery_is_recorded_in_the_moved_file() {
 async fn another_name_of_the_database_does_not_admit_a_second_daemon() {
     let site = site(1).await;
     let mut first = runs(&site, ":").await;
-    let text = fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
-    symlink(database(&site), site.folder().join("symbolic.db")).unwrap();
-    fs::hard_link(database(&site), site.folder().join("hard.db")).unwrap();
+    let text = fs::read_to_string(site.directory().join("trackpost.toml")).unwrap();
+    symlink(database(&site), site.directory().join("symbolic.db")).unwrap();
+    fs::hard_link(database(&site), site.directory().join("hard.db")).unwrap();
     fs::remove_file(side_file(&database(&site), ".lock")).unwrap();
     for name in ["data/trackpost.db", "symbolic.db", "hard.db"] {
         site.write("trackpost.toml", &text.replace("data/trackpost.db", name));
         let log = fails(site.start()).await;
-        let expected = format!("{} is in use by another trackpost", site.folder().join(name).display());
+        let expected = format!("{} is in use by another trackpost", site.directory().join(name).display());
         assert!(log.contains(&expected), "{log}");
     }
     // A command that used the other name would write into a journal that the daemon does not read.
@@ -166,7 +166,7 @@ async fn a_damaged_database_is_refused_and_unchanged() {
 async fn a_command_without_write_access_prints_a_remedy() {
     let site = site(0).await;
     runs(&site, ":").await.stop().await;
-    fs::set_permissions(site.folder(), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(site.directory(), PermissionsExt::from_mode(0o755)).unwrap();
     fs::set_permissions(database(&site), PermissionsExt::from_mode(0o400)).unwrap();
     let trackpost = env!("CARGO_BIN_EXE_trackpost");
     // Root may write everywhere, so the test switches to another user.
@@ -174,7 +174,7 @@ async fn a_command_without_write_access_prints_a_remedy() {
                 exec \"$0\" \"$@\"";
     let output = Command::new("sh")
         .args(["-c", user, trackpost, "labels", "list"])
-        .env("TRACKPOST_CONFIG", site.folder().join("trackpost.toml"))
+        .env("TRACKPOST_CONFIG", site.directory().join("trackpost.toml"))
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stderr);
@@ -189,7 +189,7 @@ async fn a_command_without_write_access_prints_a_remedy() {
 #[tokio::test]
 async fn health_reports_a_lost_database() {
     let site = site(0).await;
-    let text = fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
+    let text = fs::read_to_string(site.directory().join("trackpost.toml")).unwrap();
     let port = free_address().port();
     site.write("trackpost.toml", &text.replace("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\"")));
     let daemon = runs(&site, ":").await;

@@ -14,8 +14,8 @@ fn installed() -> (tempfile::TempDir, Loaded) {
     let etc = tempfile::tempdir().unwrap();
     let path = etc.path().join("trackpost.toml");
     std::fs::write(&path, EXAMPLE).unwrap();
-    for folder in ["labels.d", "credentials"] {
-        std::fs::create_dir(etc.path().join(folder)).unwrap();
+    for directory in ["labels.d", "credentials"] {
+        std::fs::create_dir(etc.path().join(directory)).unwrap();
     }
     let write = |name: &str, content: &str| std::fs::write(etc.path().join(name), content).unwrap();
     write("labels.d/mine.txt", "se-324658 # a gift\nse-324659\n");

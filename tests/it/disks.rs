@@ -87,7 +87,7 @@ impl Drop for Disk {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_and_a_read_only_disk_are_logged_and_lose_nothing() {
     let site = site(PARCELS).await;
-    let Some(disk) = Disk::mount(&site.folder().join("data"), "size=300k") else { return };
+    let Some(disk) = Disk::mount(&site.directory().join("data"), "size=300k") else { return };
     let log = fails(site.start()).await;
     assert!(log.contains("the disk is full") || log.contains("the disk reports an error"), "{log}");
     assert!(log.contains("hint: "), "{log}");
@@ -105,7 +105,7 @@ async fn killed() -> (Site, PathBuf) {
     let mut daemon = site.start();
     site.received(|counts| counts.received >= 60).await;
     daemon.kill();
-    let copy = site.folder().join("copy.db");
+    let copy = site.directory().join("copy.db");
     fs::copy(database(&site), &copy).unwrap();
     fs::copy(wal_of(&database(&site)), wal_of(&copy)).unwrap();
     (site, copy)
@@ -113,8 +113,8 @@ async fn killed() -> (Site, PathBuf) {
 
 /// Opens a copy with this log. Returns the number of deliveries, and the rules that the database violates.
 async fn opened(copy: &Path, log: &[u8]) -> Result<(usize, Vec<String>), StoreError> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("trackpost.db");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("trackpost.db");
     fs::copy(copy, &path).unwrap();
     fs::write(wal_of(&path), log).unwrap();
     let (store, writer) = store::open(&path).await?;
@@ -186,8 +186,8 @@ async fn a_damaged_page_is_found_at_the_start_or_by_the_daily_check() {
     let (_site, copy) = killed().await;
     let log = fs::read(wal_of(&copy)).unwrap();
     opened(&copy, &log).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("trackpost.db");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("trackpost.db");
     // A clean copy without a log.
     fs::copy(&copy, &path).unwrap();
     fs::write(wal_of(&path), &log).unwrap();

@@ -158,7 +158,7 @@ async fn an_incomplete_request_does_not_delay_the_stop() {
     let watch = Stopwatch::start();
     daemon.stop().await;
     assert!(watch.elapsed() < Duration::from_secs(10), "{:?}", watch.elapsed());
-    let wal = site.folder().join("trackpost.db-wal");
+    let wal = site.directory().join("trackpost.db-wal");
     assert!(!wal.exists(), "the database is closed");
     site.inspect();
 }

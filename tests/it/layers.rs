@@ -152,8 +152,8 @@ fn sources() -> BTreeMap<String, String> {
     sources
 }
 
-fn read(folder: &Path, below: &str, sources: &mut BTreeMap<String, String>) {
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+fn read(directory: &Path, below: &str, sources: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         let name = entry.file_name().into_string().unwrap();
         let stem = name.trim_end_matches(".rs");
         let module = if stem == "mod" { below.to_owned() } else { join(below, stem) };

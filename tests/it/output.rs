@@ -69,7 +69,7 @@ async fn a_closed_pipe_ends_every_command_quietly() {
     let site = site().await;
     for arguments in COMMANDS {
         let output =
-            trackpost(&site.folder().join("trackpost.toml"), arguments).stdout(closed()).output().unwrap();
+            trackpost(&site.directory().join("trackpost.toml"), arguments).stdout(closed()).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), printed.as_ref()), (Some(0), ""), "{arguments:?}");
     }
@@ -80,7 +80,7 @@ async fn a_full_device_is_a_failure_with_a_reason() {
     let site = site().await;
     for arguments in COMMANDS {
         let output =
-            trackpost(&site.folder().join("trackpost.toml"), arguments).stdout(full()).output().unwrap();
+            trackpost(&site.directory().join("trackpost.toml"), arguments).stdout(full()).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {printed}");
         assert!(printed.contains("the output cannot be written: No space left"), "{arguments:?}: {printed}");
@@ -90,7 +90,7 @@ async fn a_full_device_is_a_failure_with_a_reason() {
 #[tokio::test]
 async fn an_unwritable_stderr_changes_no_exit_status() {
     let site = site().await;
-    let config = site.folder().join("trackpost.toml");
+    let config = site.directory().join("trackpost.toml");
     for (code, arguments) in [
         (0, &["check"][..]),
         (1, &["labels", "show", "se-9"]),
@@ -118,7 +118,7 @@ async fn an_unwritable_stderr_changes_no_exit_status() {
 #[tokio::test]
 async fn wrong_usage_exits_2() {
     let site = site().await;
-    let config = site.folder().join("trackpost.toml");
+    let config = site.directory().join("trackpost.toml");
     for arguments in [
         &["nonsense"][..],
         &[],
@@ -144,12 +144,12 @@ async fn wrong_usage_exits_2() {
     }
 }
 
-/// The demo must remove its own folder.
+/// The demo must remove its own directory.
 #[test]
 fn a_demo_with_a_closed_pipe_leaves_no_files() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = trackpost(&folder.path().join("none.toml"), &["demo"]);
-    let status = command.env("TMPDIR", folder.path()).stdout(closed()).status().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = trackpost(&directory.path().join("none.toml"), &["demo"]);
+    let status = command.env("TMPDIR", directory.path()).stdout(closed()).status().unwrap();
     assert_eq!(status.code(), Some(0));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }

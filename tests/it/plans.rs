@@ -10,8 +10,8 @@ use crate::harness::{Harness, connect};
 
 /// Returns every statement with these words, as checked when the code was built.
 fn statements(words: &str) -> Vec<String> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx");
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let checked = files.map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap());
     let queries = checked.map(|checked: Value| checked["query"].as_str().unwrap().to_owned());
     queries.filter(|query| query.contains(words)).collect()

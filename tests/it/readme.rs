@@ -56,17 +56,17 @@ fn the_table_lists_every_command() {
     }
 }
 
-/// Runs the blocks tagged `sh run` in one shell in an empty folder.
+/// Runs the blocks tagged `sh run` in one shell in an empty directory.
 #[test]
 fn the_examples_run() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let bin = std::path::Path::new(TRACKPOST).parent().unwrap().to_owned();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path))).unwrap();
     let script = blocks("sh run").concat();
     let output = Command::new("bash")
         .args(["-xeuo", "pipefail", "-c", &script])
-        .current_dir(&folder)
+        .current_dir(&directory)
         .env("PATH", path)
         .env_remove("TRACKPOST_CONFIG")
         .env_remove("STATE_DIRECTORY")

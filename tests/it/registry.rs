@@ -51,20 +51,20 @@ async fn number(harness: &Harness, query: &'static str, value: &str) -> i64 {
     sqlx::query_scalar(query).bind(value).fetch_one(&mut connect(harness.path()).await).await.unwrap()
 }
 
-/// A folder with a configuration and label files, and a registrar that the test steps.
+/// A directory with a configuration and label files, and a registrar that the test steps.
 struct Files {
     harness: Harness,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     registrar: Registrar,
 }
 
 impl Files {
     async fn new(labels: &[(&str, &str)]) -> Self {
         let harness = Harness::new().await;
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let registrar = Registrar::new(harness.store().clone());
-        let mut files = Self { harness, folder, registrar };
-        std::fs::create_dir(files.folder.path().join("labels.d")).unwrap();
+        let mut files = Self { harness, directory, registrar };
+        std::fs::create_dir(files.directory.path().join("labels.d")).unwrap();
         files.write_configuration("[]");
         labels.iter().for_each(|(name, text)| files.write(name, text));
         files.configure();
@@ -78,25 +78,25 @@ impl Files {
         let text = format!(
             "[accounts.main]\napi_key = \"k\"\n[registration]\nlabels = {labels}\nfiles = [\"labels.d/*\"]\n"
         );
-        std::fs::write(self.folder.path().join("trackpost.toml"), text).unwrap();
+        std::fs::write(self.directory.path().join("trackpost.toml"), text).unwrap();
     }
 
     fn configure(&mut self) {
-        let path = self.folder.path().join("trackpost.toml");
+        let path = self.directory.path().join("trackpost.toml");
         let loaded = Config::load(&path, &Environment::default()).unwrap();
         self.registrar.configure(Arc::new(loaded.sources));
     }
 
     /// Rewrites a file in place, as `>` does.
     fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.folder.path().join("labels.d").join(name), text).unwrap();
+        std::fs::write(self.directory.path().join("labels.d").join(name), text).unwrap();
     }
 
     /// Replaces a file by renaming.
     fn replace(&self, name: &str, text: &str) {
         self.write(".draft", text);
-        let folder = self.folder.path().join("labels.d");
-        std::fs::rename(folder.join(".draft"), folder.join(name)).unwrap();
+        let directory = self.directory.path().join("labels.d");
+        std::fs::rename(directory.join(".draft"), directory.join(name)).unwrap();
     }
 
     async fn step(&mut self) -> Timestamp {
@@ -286,17 +286,17 @@ async fn an_unreadable_file_keeps_its_labels_and_does_not_stop_others() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_listed_keeps_its_labels() {
+async fn a_directory_that_cannot_be_listed_keeps_its_labels() {
     let mut files = Files::new(&[("a.txt", "se-1\n")]).await;
-    let folder = files.folder.path().join("labels.d");
-    std::fs::rename(&folder, files.folder.path().join("away")).unwrap();
-    std::fs::write(&folder, "no folder").unwrap();
+    let directory = files.directory.path().join("labels.d");
+    std::fs::rename(&directory, files.directory.path().join("away")).unwrap();
+    std::fs::write(&directory, "no directory").unwrap();
     files.pass(seconds(120)).await;
     assert_eq!(files.state("se-1").await, "active");
     let left_out = files.left_out().await;
     assert!(left_out.len() == 1 && left_out[0].contains("cannot be listed"), "{left_out:?}");
-    std::fs::remove_file(&folder).unwrap();
-    std::fs::rename(files.folder.path().join("away"), &folder).unwrap();
+    std::fs::remove_file(&directory).unwrap();
+    std::fs::rename(files.directory.path().join("away"), &directory).unwrap();
     files.pass(seconds(60)).await;
     assert!(files.left_out().await.is_empty());
     assert_eq!(files.state("se-1").await, "active");
@@ -307,7 +307,7 @@ async fn a_label_that_moves_to_another_file_is_not_touched() {
     let mut files = Files::new(&[("a.txt", "se-1\n"), ("b.txt", "se-2\n")]).await;
     let version = files.version().await;
     files.write("b.txt", "se-2\nse-1\n");
-    std::fs::remove_file(files.folder.path().join("labels.d/a.txt")).unwrap();
+    std::fs::remove_file(files.directory.path().join("labels.d/a.txt")).unwrap();
     files.pass(seconds(120)).await;
     assert_eq!(files.changed_since(version).await, 0);
     // b.txt keeps the label now.
@@ -415,7 +415,7 @@ async fn a_wrong_label_file_does_not_stop_start_or_reload() {
     let site = site().await;
     site.write("labels.d/good.txt", "se-1\n");
     site.write("labels.d/semicolons.csv", "label_id;note\nse-1002;x\n");
-    let pipe = site.folder().join("labels.d/pipe.txt");
+    let pipe = site.directory().join("labels.d/pipe.txt");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let (status, printed, _) = site.run_command(&["check"]);
     assert_eq!(status, Some(0), "{printed}");
@@ -446,22 +446,22 @@ async fn links_to_label_files_are_watched() {
     site.write("releases/2/a.txt", "se-1\nse-2\n");
     site.write("export/x.txt", "se-5\n");
     let link = |target: &str, name: &str| {
-        let draft = site.folder().join("link");
+        let draft = site.directory().join("link");
         std::os::unix::fs::symlink(target, &draft).unwrap();
-        std::fs::rename(draft, site.folder().join(name)).unwrap();
+        std::fs::rename(draft, site.directory().join(name)).unwrap();
     };
     link("../../export/x.txt", "releases/1/x.txt");
     link("../../export/x.txt", "releases/2/x.txt");
     link("releases/1", "labels.d");
     let daemon = running(&site).await;
     polled(&site, "se-5").await;
-    // The folder is replaced.
+    // The directory is replaced.
     link("releases/2", "labels.d");
     polled(&site, "se-2").await;
     site.write("releases/2/a.txt", "se-1\nse-2\nse-3\n");
     polled(&site, "se-3").await;
     // The file behind a link is written in place, then replaced.
-    std::fs::write(site.folder().join("export/x.txt"), "se-5\nse-6\n").unwrap();
+    std::fs::write(site.directory().join("export/x.txt"), "se-5\nse-6\n").unwrap();
     polled(&site, "se-6").await;
     site.write("export/x.txt", "se-5\nse-6\nse-7\n");
     polled(&site, "se-7").await;
@@ -558,11 +558,11 @@ async fn commands_print_their_result_and_remaining_work() {
     assert_eq!(status, Some(1), "{stderr}");
     site.write(
         "trackpost.toml",
-        &site.configuration("[]", "").replace("trackpost.db", "no/such/folder/t.db"),
+        &site.configuration("[]", "").replace("trackpost.db", "no/such/directory/t.db"),
     );
     let (status, ..) = site.run_command(&["labels", "list"]);
     assert_eq!(status, Some(1));
-    assert!(!site.folder().join("no").exists());
+    assert!(!site.directory().join("no").exists());
     let mut daemon = daemon;
     daemon.kill();
 }

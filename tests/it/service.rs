@@ -163,7 +163,7 @@ struct Manager {
 
 impl Manager {
     fn new(site: &Site) -> (Self, String) {
-        let path = site.folder().join("notify");
+        let path = site.directory().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
         (Self { socket, received: Vec::new() }, path.to_str().unwrap().to_owned())
@@ -391,7 +391,7 @@ async fn a_sigterm_stops_a_reload_that_waits_for_a_file() {
     let site = Site::new(SandboxOptions::default()).await;
     let daemon = site.start();
     daemon.logged("started: ", 1).await;
-    let pipe = site.folder().join("pipe");
+    let pipe = site.directory().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let inline = format!("api_key = \"{API_KEY}\"");
     let text = site.configuration("[]", "").replace(&inline, "api_key = { file = \"pipe\" }");

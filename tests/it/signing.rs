@@ -161,7 +161,7 @@ async fn every_attempt_has_a_new_signature_in_every_format() {
     setup.site.write("body.json", std::str::from_utf8(&callback.body).unwrap());
     let lines: Vec<String> =
         callback.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
-    let (body, jwks) = (setup.site.folder().join("body.json"), setup.site.folder().join("jwks.json"));
+    let (body, jwks) = (setup.site.directory().join("body.json"), setup.site.directory().join("jwks.json"));
     let mut arguments = vec!["verify", "--secret", SECRET, "--jwks", jwks.to_str().unwrap()];
     arguments.extend(["--hmac-secret", HMAC_SECRET]);
     arguments.extend(lines.iter().flat_map(|line| ["-H", line.as_str()]));

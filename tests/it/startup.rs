@@ -49,7 +49,7 @@ async fn all_faults_of_the_configuration_are_printed_at_once() {
 #[tokio::test]
 async fn an_unreadable_secret_is_a_fault() {
     let site = site().await;
-    let text = std::fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
+    let text = std::fs::read_to_string(site.directory().join("trackpost.toml")).unwrap();
     let key = format!("api_key = \"{}\"", crate::harness::API_KEY);
     site.write("trackpost.toml", &text.replace(&key, "api_key = { file = \"nowhere.key\" }"));
     let printed = refused(&site).await;
@@ -74,7 +74,7 @@ async fn an_unusable_rsa_key_is_a_fault() {
 #[tokio::test]
 async fn a_missing_configuration_is_named() {
     let site = site().await;
-    std::fs::remove_file(site.folder().join("trackpost.toml")).unwrap();
+    std::fs::remove_file(site.directory().join("trackpost.toml")).unwrap();
     let printed = refused(&site).await;
     assert!(printed.contains("trackpost.toml"), "{printed}");
 }

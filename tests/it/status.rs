@@ -49,13 +49,13 @@ async fn health_lists_what_is_degraded_and_stays_200() {
     let port = free_address().port();
     let http = format!("listen = \"127.0.0.1:{port}\"\nhosts = [\"tracking.example.com\"]");
     let site = site_with(&http).await;
-    std::fs::create_dir_all(site.folder().join("labels.d")).unwrap();
-    std::fs::write(site.folder().join("labels.d/wrong.csv"), "nothing,known\n1,2\n").unwrap();
-    std::fs::write(site.folder().join("labels.d/rows.txt"), "se-1\nXY 1\n").unwrap();
+    std::fs::create_dir_all(site.directory().join("labels.d")).unwrap();
+    std::fs::write(site.directory().join("labels.d/wrong.csv"), "nothing,known\n1,2\n").unwrap();
+    std::fs::write(site.directory().join("labels.d/rows.txt"), "se-1\nXY 1\n").unwrap();
     let daemon = started(&site).await;
     site.received(|counts| counts.accepted >= 6).await;
     assert!(site.try_command(&["subscribers", "pause", "orders"]).await.0);
-    let text = std::fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
+    let text = std::fs::read_to_string(site.directory().join("trackpost.toml")).unwrap();
     site.write("trackpost.toml", "not toml");
     daemon.signal("HUP");
     daemon.logged("reload rejected", 1).await;
@@ -141,7 +141,7 @@ async fn a_removed_or_disabled_subscriber_is_reported_while_deliveries_wait() {
     until(pending).await.unwrap();
     daemon.stop().await;
 
-    let text = std::fs::read_to_string(site.folder().join("trackpost.toml")).unwrap();
+    let text = std::fs::read_to_string(site.directory().join("trackpost.toml")).unwrap();
     site.write("trackpost.toml", &text.replace("events = [\"*\"]", "events = [\"*\"]\nenabled = false"));
     let row = lines(&site, &["subscribers", "list", "--json"]).remove(0);
     assert_eq!(row["state"], "disabled", "{row}");

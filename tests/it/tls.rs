@@ -22,11 +22,11 @@ use crate::harness::child::Site;
 use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS, connect};
 
-/// A private certificate authority, with a folder for its files.
+/// A private certificate authority, with a directory for its files.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 /// A certificate and its key, both PEM.
@@ -46,9 +46,9 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        let folder = TempDir::new().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), &pem).unwrap();
-        Self { issuer: Issuer::new(params, key), pem, folder }
+        let directory = TempDir::new().unwrap();
+        std::fs::write(directory.path().join("ca.pem"), &pem).unwrap();
+        Self { issuer: Issuer::new(params, key), pem, directory }
     }
 
     fn certify(&self, params: CertificateParams) -> Pair {
@@ -58,14 +58,14 @@ impl Authority {
     }
 
     fn file(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
+        let path = self.directory.path().join(name);
         std::fs::write(&path, content).unwrap();
         path
     }
 
     /// Returns the configuration line that trusts it.
     fn trusted(&self) -> String {
-        line("ca_file", &self.folder.path().join("ca.pem"))
+        line("ca_file", &self.directory.path().join("ca.pem"))
     }
 }
 

@@ -45,8 +45,8 @@ pub const NAMES: [&str; SUBSCRIBERS] = ["orders", "shop", "audit"];
 pub fn configured() -> (Account, PollPolicy) {
     static CONFIG: OnceLock<(Account, PollPolicy)> = OnceLock::new();
     let read = || {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("trackpost.toml");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("trackpost.toml");
         std::fs::write(&file, CONFIGURATION).unwrap();
         let config = Config::load(&file, &Environment::default()).unwrap().config;
         let account = config.accounts[&AccountName::new("main")].clone();

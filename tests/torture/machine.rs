@@ -294,7 +294,7 @@ impl Machine {
     async fn run_other_command(&mut self) {
         let label = self.world.labels[self.rng.usize(..self.world.labels.len())].0.clone();
         let (subscriber, ..) = SUBSCRIBERS[self.rng.usize(..SUBSCRIBERS.len())];
-        let backup = self.world.folder.join(format!("backup-{}.db", self.edition)).display().to_string();
+        let backup = self.world.directory.join(format!("backup-{}.db", self.edition)).display().to_string();
         self.edition += 1;
         let commands: [&[&str]; 12] = [
             &["labels", "poll", &label],

@@ -62,15 +62,15 @@ fn main() -> ExitCode {
 async fn run(options: Options) -> ExitCode {
     let Options { seconds, seed, keep } = options;
     let temporary = tempfile::Builder::new().prefix("torture-").tempdir().unwrap();
-    let folder = match &keep {
-        Some(folder) => {
-            fs::create_dir_all(folder).unwrap();
-            folder.canonicalize().unwrap()
+    let directory = match &keep {
+        Some(directory) => {
+            fs::create_dir_all(directory).unwrap();
+            directory.canonicalize().unwrap()
         }
         None => temporary.path().to_owned(),
     };
-    println!("torture: seed {seed}, {seconds} s, in {}", folder.display());
-    let world = World::new(&folder, seed, seconds).await;
+    println!("torture: seed {seed}, {seconds} s, in {}", directory.display());
+    let world = World::new(&directory, seed, seconds).await;
     skipped(&world);
     let mut machine = Machine::new(world, seed, seconds);
     machine.run(seconds).await;
@@ -87,7 +87,7 @@ async fn run(options: Options) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let kept = temporary.keep();
-    let kept = if keep.is_some() { folder } else { kept };
+    let kept = if keep.is_some() { directory } else { kept };
     report(&machine, &found, &kept).await;
     println!("torture: FAILED with {} disagreements; seed {seed}, run in {}", found.len(), kept.display());
     ExitCode::FAILURE
@@ -117,8 +117,8 @@ fn summarize(machine: &Machine) {
     );
 }
 
-/// Prints the differences, and writes the history of the labels concerned into the folder.
-async fn report(machine: &Machine, found: &[(Option<String>, String)], folder: &Path) {
+/// Prints the differences, and writes the history of the labels concerned into the directory.
+async fn report(machine: &Machine, found: &[(Option<String>, String)], directory: &Path) {
     const SHOWN: usize = 20;
     const HISTORIES: usize = 5;
     for (_, text) in found.iter().take(SHOWN) {
@@ -126,14 +126,14 @@ async fn report(machine: &Machine, found: &[(Option<String>, String)], folder: &
     }
     let database = machine.world.database();
     // The small disk is unmounted with the test.
-    let copy = folder.join("final.db");
+    let copy = directory.join("final.db");
     if database != copy {
         let _ = fs::copy(&database, &copy);
     }
     let mut labels: Vec<&String> = found.iter().filter_map(|(label, _)| label.as_ref()).collect();
     labels.dedup();
     for label in labels.into_iter().take(HISTORIES) {
-        let path = folder.join(format!("story-{label}.txt"));
+        let path = directory.join(format!("story-{label}.txt"));
         fs::write(&path, judge::story(&machine.world, label).await).unwrap();
         println!("  history of {label}: {}", path.display());
     }

@@ -8,8 +8,8 @@ use std::process::Command;
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    pub fn mount(folder: &Path, mebibytes: u64) -> Option<Self> {
-        let path = folder.join("disk");
+    pub fn mount(directory: &Path, mebibytes: u64) -> Option<Self> {
+        let path = directory.join("disk");
         fs::create_dir_all(&path).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
@@ -48,8 +48,8 @@ impl Drop for SmallDisk {
 pub struct FakeClock(PathBuf);
 
 impl FakeClock {
-    pub fn new(folder: &Path) -> Option<Self> {
-        let clock = Self(folder.join("clock"));
+    pub fn new(directory: &Path) -> Option<Self> {
+        let clock = Self(directory.join("clock"));
         clock.set(0);
         cfg!(feature = "crash-points").then_some(clock)
     }

@@ -31,7 +31,7 @@ const TRAVEL: f64 = 9.0;
 const LONGEST_JOURNEY: f64 = 7_400.0 * 60.0 * 1.25;
 
 pub struct World {
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     pub sandbox: SandboxHandle,
     pub receiver: ReceiverHandle,
     /// Proxies, in the order of [`ACCOUNTS`] and [`SUBSCRIBERS`].
@@ -45,7 +45,7 @@ pub struct World {
 }
 
 impl World {
-    pub async fn new(folder: &Path, seed: u64, seconds: u64) -> Self {
+    pub async fn new(directory: &Path, seed: u64, seconds: u64) -> Self {
         let loopback = "127.0.0.1:0".parse().unwrap();
         let options = SandboxOptions {
             api_keys: ACCOUNTS.map(key).into(),
@@ -56,8 +56,8 @@ impl World {
         };
         let sandbox = Sandbox::bind(loopback, options).await.unwrap();
         // A database grows by about a mebibyte a minute.
-        let disk = SmallDisk::mount(folder, 48 + seconds / 20);
-        let fake_clock = FakeClock::new(folder);
+        let disk = SmallDisk::mount(directory, 48 + seconds / 20);
+        let fake_clock = FakeClock::new(directory);
         let options = ReceiverOptions {
             secrets: vec![SigningSecret::parse(SECRET).unwrap()],
             any_time: fake_clock.is_some(),
@@ -72,7 +72,7 @@ impl World {
             hooks.push(Proxy::start(receiver.addr(), !seed ^ number).await);
         }
         let world = Self {
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             sandbox: sandbox.handle(),
             receiver: receiver.handle(),
             apis,
@@ -90,14 +90,14 @@ impl World {
     }
 
     pub fn database(&self) -> PathBuf {
-        self.folder.join(if self.disk.is_some() { "disk/trackpost.db" } else { "trackpost.db" })
+        self.directory.join(if self.disk.is_some() { "disk/trackpost.db" } else { "trackpost.db" })
     }
 
     /// Replaces a file atomically.
     pub fn write(&self, name: &str, text: &str) {
-        let path = self.folder.join(name);
+        let path = self.directory.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let draft = self.folder.join("draft");
+        let draft = self.directory.join("draft");
         fs::write(&draft, text).unwrap();
         fs::rename(draft, path).unwrap();
     }
@@ -167,8 +167,8 @@ impl World {
 
     fn command(&self, clock: bool) -> Command {
         let mut command = Command::new(self.binary);
-        command.current_dir(&self.folder).env_clear().stdin(Stdio::null());
-        command.env("TRACKPOST_CONFIG", self.folder.join("trackpost.toml"));
+        command.current_dir(&self.directory).env_clear().stdin(Stdio::null());
+        command.env("TRACKPOST_CONFIG", self.directory.join("trackpost.toml"));
         if let Some(fake) = self.fake_clock.as_ref().filter(|_| clock) {
             let (name, file) = fake.environment();
             command.env(name, file);
@@ -179,7 +179,7 @@ impl World {
     /// Starts `trackpost run`, which ends at the crash point `crash_at`, if any.
     pub fn start(&mut self, crash_at: Option<&str>) -> Daemon {
         self.daemons += 1;
-        let log = self.folder.join(format!("daemon-{:04}.log", self.daemons));
+        let log = self.directory.join(format!("daemon-{:04}.log", self.daemons));
         let mut command = self.command(true);
         command.arg("run").stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         if let Some(crash_at) = crash_at {

@@ -17,7 +17,7 @@ pub struct Demo {
     /// Seed; the same seed gives the same parcels.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// Keeps the database and the configuration in this folder.
+    /// Keeps the database and the configuration in this directory.
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
     /// Prints only the summary, as a JSON object.

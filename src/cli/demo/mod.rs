@@ -6,8 +6,8 @@
 //!
 //! All of it runs on one task; nothing is spawned.
 
+mod directory;
 mod faults;
-mod folder;
 mod parcel_state;
 mod plan;
 mod screen;
@@ -158,7 +158,7 @@ fn finish(
         .map(|work| format!("the demo did not finish in time: {work}"))
         .or_else(|| describe_violations(&found));
     if failure.is_some() {
-        handles.folder.keep();
+        handles.directory.keep();
     }
     let summary = DemoSummary::new(&handles, &found, watch.elapsed().as_secs_f64(), failure);
     if json {
@@ -170,8 +170,8 @@ fn finish(
     match summary.failure {
         None => Ok(ExitCode::SUCCESS),
         Some(failure) => {
-            let folder = handles.folder.path().display();
-            Err(Failure::new(failure).hint(format!("database and configuration were kept in {folder}")))
+            let directory = handles.directory.path().display();
+            Err(Failure::new(failure).hint(format!("database and configuration were kept in {directory}")))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::init::toml_string;
-use super::folder::LABELS;
+use super::directory::LABELS;
 use super::plan::{DemoParcel, DemoPlan};
 
 /// The subscriber that gets every message in the standard form; also its path at the receiver.

@@ -1,9 +1,9 @@
-//! Starts the demo: sandbox and receiver on free ports, a folder with a configuration, and the real daemon.
+//! Starts the demo: sandbox and receiver on free ports, a directory with a configuration, and the real daemon.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::super::{Failure, args};
-use super::folder::{self, Folder};
+use super::directory::{self, Directory};
 use super::plan::DemoPlan;
 use super::settings::{self, Addresses, EVERYTHING, SHOP};
 use crate::clock;
@@ -28,7 +28,7 @@ pub struct Servers {
 /// Handles to the running servers.
 pub struct DemoHandles {
     pub plan: DemoPlan,
-    pub folder: Folder,
+    pub directory: Directory,
     pub account: AccountName,
     pub store: Store,
     pub sandbox: SandboxHandle,
@@ -42,21 +42,21 @@ const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 
 pub async fn start(args: &args::Demo, signals: Signals) -> Result<(DemoHandles, Servers), Failure> {
     let plan = DemoPlan::new(args, clock::now())?;
-    let folder = Folder::open(args.keep.as_deref())?;
+    let directory = Directory::open(args.keep.as_deref())?;
     let api_key = format!("demo-{:016x}", u64::from_be_bytes(clock::random_bytes()));
     let secret = SigningSecret::encode(&clock::random_bytes::<32>());
     let receiver = Receiver::bind(LOOPBACK, receiver(&secret)?).await?;
     let sandbox = Sandbox::bind(LOOPBACK, sandbox(&plan, &api_key)).await?;
     let (sandbox_url, receiver_url) = (sandbox.base_url(), receiver.url());
     let addresses = Addresses {
-        database: &folder.file(folder::DATABASE),
+        database: &directory.file(directory::DATABASE),
         base_url: &sandbox_url,
         api_key: &api_key,
         receiver: &receiver_url,
         secret: &secret,
     };
-    folder.write(folder::LABELS, &settings::labels(&plan.parcels))?;
-    let path = folder.write(folder::CONFIG, &settings::config(&plan, &addresses))?;
+    directory.write(directory::LABELS, &settings::labels(&plan.parcels))?;
+    let path = directory.write(directory::CONFIG, &settings::config(&plan, &addresses))?;
     // The real environment is not used, so the demo never reaches a real account.
     let environment = Environment::default();
     let loaded = Config::load(&path, &environment).map_err(DaemonError::from)?;
@@ -69,7 +69,7 @@ pub async fn start(args: &args::Demo, signals: Signals) -> Result<(DemoHandles, 
     }
     let daemon = Daemon::start(path, environment, loaded, signals).await?;
     let handles = DemoHandles {
-        folder,
+        directory,
         account,
         store: daemon.store().clone(),
         sandbox: handle,

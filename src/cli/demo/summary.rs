@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::folder::{CONFIG, DATABASE};
+use super::directory::{CONFIG, DATABASE};
 use super::parcel_state::ParcelState;
 use super::settings::EVERYTHING;
 use super::start::DemoHandles;
@@ -58,8 +58,8 @@ impl DemoSummary {
             missed: of(ViolationKind::Missed),
             duplicated: of(ViolationKind::Duplicated) + of(ViolationKind::Rewritten),
             invented: of(ViolationKind::Invented),
-            database: handles.folder.file(DATABASE).display().to_string(),
-            kept: handles.folder.kept(),
+            database: handles.directory.file(DATABASE).display().to_string(),
+            kept: handles.directory.kept(),
             out_of_order: of(ViolationKind::Reordered),
             bad_signatures: counts.bad_signatures,
             answers: requests.by_status,
@@ -110,7 +110,7 @@ fn next(handles: &DemoHandles, kept: bool) -> String {
              trackpost run --config FILE     runs the daemon\n"
             .to_owned();
     }
-    let config = handles.folder.file(CONFIG);
+    let config = handles.directory.file(CONFIG);
     let config = config.display();
     format!(
         "\nNext steps\n  less {config}\n  trackpost check --config {config}\n  \

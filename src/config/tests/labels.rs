@@ -1,4 +1,4 @@
-//! Labels in all kinds of files, and the folders of the files.
+//! Labels in all kinds of files, and the directories of the files.
 
 use super::super::row_faults::MAX_FAULTS_PER_PLACE;
 use super::*;
@@ -115,7 +115,7 @@ fn an_unreadable_file_is_left_out_and_the_others_are_read() {
     let report = report.join("\n");
     for (file, hint) in [
         ("none.txt: cannot be read: No such file", "resolved to "),
-        ("= d: is a folder", "d/*"),
+        ("= d: is a directory", "d/*"),
         (
             "order.csv: has no column label_id",
             "if the column \"id\" has the label ids, rename it to label_id",

@@ -1,4 +1,4 @@
-//! The configuration as a whole: a folder to read it from, and all faults at once.
+//! The configuration as a whole: a directory to read it from, and all faults at once.
 
 mod defaults;
 mod labels;

@@ -63,7 +63,7 @@ fn secrets_are_read_from_every_source() {
         "none cannot be read: No such file",
         "variable NONE is not set",
         "CREDENTIALS_DIRECTORY is not set (hint: systemd sets it by LoadCredential=c:/path; in a shell: export \
-         CREDENTIALS_DIRECTORY=/folder/of/c)",
+         CREDENTIALS_DIRECTORY=/directory/of/c)",
         "\"../c\" is not the name of a credential",
         "exactly one of file, env, credential",
         "accounts.f.api_key: is empty",

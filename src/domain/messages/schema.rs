@@ -107,21 +107,21 @@ mod tests {
     /// `TRACKPOST_WRITE_SCHEMAS=1 cargo test --lib schema`.
     #[test]
     fn the_schema_files_are_up_to_date() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schemas");
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schemas");
         let write = std::env::var_os("TRACKPOST_WRITE_SCHEMAS").is_some();
         let schemas = all();
         for (name, schema) in &schemas {
             let text = serde_json::to_string_pretty(schema).unwrap() + "\n";
-            let path = folder.join(name);
+            let path = directory.join(name);
             if write {
-                std::fs::create_dir_all(&folder).unwrap();
+                std::fs::create_dir_all(&directory).unwrap();
                 std::fs::write(&path, &text).unwrap();
             }
             let kept = std::fs::read_to_string(&path).unwrap_or_default();
             assert!(kept == text, "{} differs from the generated schema", path.display());
         }
-        let kept = std::fs::read_dir(&folder).unwrap().count();
-        assert_eq!(kept, schemas.len(), "{} contains a schema without a type", folder.display());
+        let kept = std::fs::read_dir(&directory).unwrap().count();
+        assert_eq!(kept, schemas.len(), "{} contains a schema without a type", directory.display());
     }
 
     #[test]

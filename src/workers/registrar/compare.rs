@@ -83,12 +83,12 @@ pub(super) async fn apply(
     // The state of each file that the database knows: read (with its number), kept, or gone.
     let mut number_of_key = HashMap::new();
     let mut left_alone = HashSet::new();
-    let folders: Vec<&PathBuf> = kept.iter().filter(|path| pattern_of(path).is_some()).collect();
+    let directories: Vec<&PathBuf> = kept.iter().filter(|path| pattern_of(path).is_some()).collect();
     for (path, key) in &keys {
         if let Some(number) = file_numbers.get(path.as_path()) {
             number_of_key.insert(*key, *number);
         }
-        if kept.contains(path) || folders.iter().any(|folder| is_folder_of(folder, path)) {
+        if kept.contains(path) || directories.iter().any(|directory| is_directory_of(directory, path)) {
             left_alone.insert(*key);
         }
     }
@@ -131,7 +131,7 @@ fn pattern_of(path: &Path) -> Option<&str> {
 }
 
 /// Whether `kept` is a pattern, such as `labels.d/*`, that could not be listed, and `path` may be one of its files.
-fn is_folder_of(kept: &Path, path: &Path) -> bool {
+fn is_directory_of(kept: &Path, path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     kept.parent() == path.parent()
         && pattern_of(kept).zip(name).is_some_and(|(pattern, name)| crate::config::fits(pattern, name))

@@ -1,4 +1,4 @@
-//! The state of label files between two scans of the folder: which changed, which are complete, which were read.
+//! The state of label files between two scans of the directory: which changed, which are complete, which were read.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

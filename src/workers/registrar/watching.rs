@@ -1,6 +1,6 @@
-//! Watches for changes of label files: their folders, links on the way to them, and the files themselves.
+//! Watches for changes of label files: their directories, links on the way to them, and the files themselves.
 //!
-//! Folders are watched for new, renamed and closed files only, and events are filtered by name, so a database beside
+//! Directories are watched for new, renamed and closed files only, and events are filtered by name, so a database beside
 //! the files costs nothing. Writes to a file that stays open are found by a watch on the file, up to a number of files.
 //! The registrar's scan each minute finds everything else.
 
@@ -23,9 +23,9 @@ const MAX_LINKS: usize = 20;
 pub(super) struct Interest {
     /// Whether the file itself is watched.
     file: bool,
-    /// Label files in the folder, by patterns of their names.
+    /// Label files in the directory, by patterns of their names.
     patterns: Vec<String>,
-    /// Names that lead to a folder or a file.
+    /// Names that lead to a directory or a file.
     steps: Vec<OsString>,
 }
 
@@ -58,15 +58,15 @@ impl Interest {
 /// Returns all paths to watch for these sources, given the current targets of their names.
 pub(super) fn interests(sources: &LabelSources, scan: &FileScan) -> BTreeMap<PathBuf, Interest> {
     let mut interests = BTreeMap::new();
-    for (folder, name) in sources.names() {
-        steps_to(folder, &mut interests, 0);
-        let interest: &mut Interest = interests.entry(folder.to_owned()).or_default();
+    for (directory, name) in sources.names() {
+        steps_to(directory, &mut interests, 0);
+        let interest: &mut Interest = interests.entry(directory.to_owned()).or_default();
         interest.patterns.push(name.to_owned());
     }
     for (at, file) in scan.files.iter().enumerate() {
         if let Ok(target) = std::fs::read_link(&file.path) {
-            let folder = file.path.parent().unwrap_or(Path::new("/"));
-            steps_to(&folder.join(target), &mut interests, 1);
+            let directory = file.path.parent().unwrap_or(Path::new("/"));
+            steps_to(&directory.join(target), &mut interests, 1);
         }
         if at < MAX_FILES {
             interests.entry(file.path.clone()).or_default().file = true;
@@ -75,25 +75,25 @@ pub(super) fn interests(sources: &LabelSources, scan: &FileScan) -> BTreeMap<Pat
     interests
 }
 
-/// Returns each folder on the way to `path` with the name that leads on, also through links.
+/// Returns each directory on the way to `path` with the name that leads on, also through links.
 fn steps_to(path: &Path, interests: &mut BTreeMap<PathBuf, Interest>, links: usize) {
     if links > MAX_LINKS {
         return;
     }
-    let mut folder = PathBuf::new();
+    let mut directory = PathBuf::new();
     for part in path.components() {
         let Component::Normal(name) = part else {
-            folder.push(part);
+            directory.push(part);
             continue;
         };
-        let interest = interests.entry(folder.clone()).or_default();
+        let interest = interests.entry(directory.clone()).or_default();
         if !interest.steps.iter().any(|step| step == name) {
             interest.steps.push(name.to_owned());
-            if let Ok(target) = std::fs::read_link(folder.join(name)) {
-                steps_to(&folder.join(target), interests, links + 1);
+            if let Ok(target) = std::fs::read_link(directory.join(name)) {
+                steps_to(&directory.join(target), interests, links + 1);
             }
         }
-        folder.push(name);
+        directory.push(name);
     }
 }
 
@@ -131,15 +131,15 @@ impl Watching {
         let Some((_, watches)) = &mut self.events else { return false };
         let before = std::mem::take(&mut self.watched);
         for (path, interest) in interests {
-            // The same folder may have two names.
+            // The same directory may have two names.
             match watches.add(&path, interest.mask() | WatchMask::MASK_ADD) {
                 Ok(watch) => self.watched.entry(watch).or_default().merge(interest),
-                // A missing folder is found by the watch on the folder above it.
+                // A missing directory is found by the watch on the directory above it.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) if !interest.patterns.is_empty() => {
                     self.problem = Some(format!("{}: {error}", path.display()));
                 }
-                // Folders on the way may not be readable.
+                // Directories on the way may not be readable.
                 Err(_) => {}
             }
         }

@@ -50,16 +50,16 @@ impl Settings {
     }
 }
 
-/// A folder on the disk of the build, removed with this value.
+/// A directory on the disk of the build, removed with this value.
 pub struct Site {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Site {
     pub fn new(mock: &Mock, settings: &Settings) -> Self {
-        let site = Self { folder: TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
+        let site = Self { directory: TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
         site.configure(mock, settings);
-        // The daemon watches this folder, so the database is elsewhere.
+        // The daemon watches this directory, so the database is elsewhere.
         fs::create_dir(site.path("labels.d")).unwrap();
         site.register(settings);
         site
@@ -137,7 +137,7 @@ impl Site {
     }
 
     fn path(&self, file: &str) -> PathBuf {
-        self.folder.path().join(file)
+        self.directory.path().join(file)
     }
 }
 

@@ -29,8 +29,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
 }
 
 pub fn check(input: &[u8]) {
-    static FOLDER: OnceLock<TempDir> = OnceLock::new();
-    let file = FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path().join("trackpost.toml");
+    static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
+    let file = DIRECTORY.get_or_init(|| tempfile::tempdir().unwrap()).path().join("trackpost.toml");
     let mut parts = super::parts(input, 8);
     fs::write(&file, parts.next().unwrap_or_default()).unwrap();
     let variables = parts.filter_map(|part| std::str::from_utf8(part).ok()?.split_once('='));

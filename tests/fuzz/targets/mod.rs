@@ -74,8 +74,8 @@ fn config() -> &'static Config {
         };
         let subscribers = ["standard", "shipstation", "shipengine"].map(subscriber).concat();
         let account = "[accounts.main]\nbase_url = \"http://127.0.0.1:9\"\napi_key = \"k\"\ntimeout = \"2s\"\n";
-        let folder = tempfile::tempdir().unwrap();
-        load(&folder.path().join("trackpost.toml"), format!("{account}{subscribers}").as_bytes())
+        let directory = tempfile::tempdir().unwrap();
+        load(&directory.path().join("trackpost.toml"), format!("{account}{subscribers}").as_bytes())
     })
 }
 

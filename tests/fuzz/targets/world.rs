@@ -26,18 +26,18 @@ pub struct World {
     answer: Arc<Mutex<Vec<u8>>>,
     now: Timestamp,
     labels: u64,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
 impl World {
     pub fn new() -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (folder, answer) = (tempfile::tempdir().unwrap(), Arc::default());
+        let (directory, answer) = (tempfile::tempdir().unwrap(), Arc::default());
         let base_url = serve(Arc::clone(&answer));
         let account = Account { base_url, ..super::account().clone() };
         let now = "2030-03-04T12:00:00Z".parse().unwrap();
         let (store, access, poller) = runtime.block_on(async {
-            let (store, writer) = store::open(&folder.path().join("trackpost.db")).await.unwrap();
+            let (store, writer) = store::open(&directory.path().join("trackpost.db")).await.unwrap();
             tokio::spawn(writer.run());
             let client = Client::new(&shipstation::tls().unwrap(), &account).unwrap();
             let access = Arc::new(AccountAccess::open(account, store.clone(), client, now).await.unwrap());
@@ -46,7 +46,7 @@ impl World {
             let poller = Poller::new(Arc::clone(&access), policy, rates, Heartbeat::default());
             (store, access, poller)
         });
-        Self { runtime, store, access, poller, answer, now, labels: 0, _folder: folder }
+        Self { runtime, store, access, poller, answer, now, labels: 0, _directory: directory }
     }
 
     /// The number of labels that were registered.

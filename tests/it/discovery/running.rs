@@ -12,7 +12,7 @@ const PERSONAL_DATA: [&str; 6] =
 
 /// Returns the name and the bytes of every file of the site.
 fn all_files(site: &Site) -> Vec<(String, Vec<u8>)> {
-    let entries = std::fs::read_dir(site.folder()).unwrap().map(|entry| entry.unwrap().path());
+    let entries = std::fs::read_dir(site.directory()).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.is_file());
     files.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect()
 }

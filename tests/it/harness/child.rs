@@ -17,13 +17,13 @@ use super::{API_KEY, SECRET, free_address, inspection, loopback};
 /// Time limit of every wait. It measures nothing.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// A folder with a configuration and a database, and the two servers of the daemon.
+/// A directory with a configuration and a database, and the two servers of the daemon.
 pub struct Site {
     pub sandbox: SandboxHandle,
     pub receiver: ReceiverHandle,
     api: String,
     hook: String,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Site {
@@ -38,7 +38,7 @@ impl Site {
             receiver: receiver.handle(),
             api: sandbox.base_url(),
             hook: receiver.url(),
-            folder: TempDir::new().unwrap(),
+            directory: TempDir::new().unwrap(),
         };
         tokio::spawn(async move { sandbox.serve(std::future::pending()).await.unwrap() });
         tokio::spawn(async move { receiver.serve(std::future::pending()).await.unwrap() });
@@ -91,19 +91,19 @@ events = ["*"]
         &self.hook
     }
 
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub fn database(&self) -> PathBuf {
-        self.folder().join("trackpost.db")
+        self.directory().join("trackpost.db")
     }
 
     /// Replaces a file of the site atomically.
     pub fn write(&self, name: &str, text: &str) {
-        let path = self.folder().join(name);
+        let path = self.directory().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let draft = self.folder().join("draft");
+        let draft = self.directory().join("draft");
         std::fs::write(&draft, text).unwrap();
         std::fs::rename(draft, path).unwrap();
     }
@@ -124,11 +124,12 @@ events = ["*"]
     }
 
     fn start_by(&self, command: &mut Command, environment: &[(&str, &str)]) -> Daemon {
-        let log = self.folder().join(format!("log-{}", std::fs::read_dir(self.folder()).unwrap().count()));
+        let log =
+            self.directory().join(format!("log-{}", std::fs::read_dir(self.directory()).unwrap().count()));
         command
-            .current_dir(self.folder())
+            .current_dir(self.directory())
             .env_clear()
-            .env("TRACKPOST_CONFIG", self.folder().join("trackpost.toml"))
+            .env("TRACKPOST_CONFIG", self.directory().join("trackpost.toml"))
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -138,9 +139,9 @@ events = ["*"]
 
     /// Runs a command. Returns whether it succeeded, stdout and stderr.
     pub async fn try_command(&self, arguments: &[&str]) -> (bool, String, String) {
-        let config = self.folder().join("trackpost.toml");
+        let config = self.directory().join("trackpost.toml");
         let mut command = Command::new(env!("CARGO_BIN_EXE_trackpost"));
-        command.arg("--config").arg(config).args(arguments).current_dir(self.folder()).env_clear();
+        command.arg("--config").arg(config).args(arguments).current_dir(self.directory()).env_clear();
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.success(), text(&output.stdout), text(&output.stderr))
@@ -149,9 +150,9 @@ events = ["*"]
     /// Runs a command with or without a daemon. Returns exit status, stdout and stderr.
     pub fn run_command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_trackpost"))
-            .args(["--config", self.folder().join("trackpost.toml").to_str().unwrap()])
+            .args(["--config", self.directory().join("trackpost.toml").to_str().unwrap()])
             .args(arguments)
-            .current_dir(self.folder())
+            .current_dir(self.directory())
             .env_clear()
             .output()
             .unwrap();

@@ -77,8 +77,8 @@ fn valid(callbacks: &[ReceivedCallback]) {
             (None, _) => "shipengine",
         };
         let validator = validators.entry(file.to_owned()).or_insert_with(|| {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schemas");
-            let text = std::fs::read_to_string(folder.join(format!("{file}.json")));
+            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schemas");
+            let text = std::fs::read_to_string(directory.join(format!("{file}.json")));
             let schema = text.unwrap_or_else(|error| panic!("no schema of {file}: {error}"));
             jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap()
         });

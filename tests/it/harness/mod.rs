@@ -72,7 +72,7 @@ pub struct Harness {
     path: PathBuf,
     work: Option<Work>,
     servers: Vec<JoinHandle<()>>,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
 /// The parts that a restart replaces.
@@ -125,8 +125,8 @@ impl Harness {
         .replace("\"API\"", &format!("\"{}\"", sandbox.base_url()))
         .replace("HOOK/", &hook)
         .replace("SECRET", SECRET);
-        let folder = TempDir::new().unwrap();
-        let file = folder.path().join("trackpost.toml");
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("trackpost.toml");
         std::fs::write(&file, text).unwrap();
         let config = Config::load(&file, &Environment::default()).unwrap().config;
         let account = config.accounts[&AccountName::new("main")].clone();
@@ -135,7 +135,7 @@ impl Harness {
             tokio::spawn(async move { sandbox.serve(std::future::pending()).await.unwrap() }),
             tokio::spawn(async move { receiver.serve(std::future::pending()).await.unwrap() }),
         ];
-        let path = folder.path().join("trackpost.db");
+        let path = directory.path().join("trackpost.db");
         let mut harness = Self {
             sandbox: sandbox_handle,
             receiver: receiver_handle,
@@ -147,7 +147,7 @@ impl Harness {
             path,
             work: None,
             servers,
-            _folder: folder,
+            _directory: directory,
         };
         harness.open().await;
         harness

@@ -1,4 +1,4 @@
-//! The folder of the demo's database and configuration: the user's, or a temporary one.
+//! The directory of the demo's database and configuration: the user's, or a temporary one.
 
 use std::fs;
 use std::io;
@@ -11,20 +11,20 @@ pub const DATABASE: &str = "trackpost.db";
 pub const CONFIG: &str = "trackpost.toml";
 pub const LABELS: &str = "labels.csv";
 
-/// A folder, which is removed when it is dropped unless it is kept.
+/// A directory, which is removed when it is dropped unless it is kept.
 #[derive(Debug)]
-pub struct Folder {
+pub struct Directory {
     path: PathBuf,
     kept: bool,
 }
 
-impl Folder {
-    /// Creates `keep`, or a temporary folder.
+impl Directory {
+    /// Creates `keep`, or a temporary directory.
     pub fn open(keep: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = keep else {
             let name: String = clock::random_bytes::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
             let path = std::env::temp_dir().join(format!("trackpost-demo-{name}"));
-            fs::create_dir(&path).map_err(|error| cannot("the folder", &path, &error))?;
+            fs::create_dir(&path).map_err(|error| cannot("the directory", &path, &error))?;
             return Ok(Self { path, kept: false });
         };
         fs::create_dir_all(path).map_err(|error| cannot("--keep", path, &error))?;
@@ -32,10 +32,10 @@ impl Folder {
         for name in [DATABASE, CONFIG, LABELS] {
             if path.join(name).exists() {
                 return Err(Failure::new(format!(
-                    "--keep {}: the folder already contains {name}",
+                    "--keep {}: the directory already contains {name}",
                     path.display()
                 ))
-                .hint("name an empty folder or a new one"));
+                .hint("name an empty directory or a new one"));
             }
         }
         Ok(Self { path, kept: true })
@@ -59,16 +59,16 @@ impl Folder {
         Ok(path)
     }
 
-    /// Keeps the folder, so that the user can inspect it.
+    /// Keeps the directory, so that the user can inspect it.
     pub fn keep(&mut self) {
         self.kept = true;
     }
 }
 
-impl Drop for Folder {
+impl Drop for Directory {
     fn drop(&mut self) {
         if !self.kept {
-            // Files left in a temporary folder do no harm.
+            // Files left in a temporary directory do no harm.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
@@ -83,23 +83,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_temporary_folder_is_removed_afterwards() {
-        let folder = Folder::open(None).unwrap();
-        let path = folder.write(CONFIG, "").unwrap();
+    fn a_temporary_directory_is_removed_afterwards() {
+        let directory = Directory::open(None).unwrap();
+        let path = directory.write(CONFIG, "").unwrap();
         assert!(path.exists());
-        drop(folder);
+        drop(directory);
         assert!(!path.exists() && !path.parent().unwrap().exists());
     }
 
     #[test]
-    fn a_kept_folder_stays_and_is_not_overwritten() {
+    fn a_kept_directory_stays_and_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let keep = directory.path().join("a/b");
-        let folder = Folder::open(Some(&keep)).unwrap();
-        let path = folder.write(DATABASE, "").unwrap();
-        drop(folder);
+        let directory = Directory::open(Some(&keep)).unwrap();
+        let path = directory.write(DATABASE, "").unwrap();
+        drop(directory);
         assert!(path.exists());
-        let error = Folder::open(Some(&keep)).unwrap_err().to_string();
-        assert!(error.contains("the folder already contains trackpost.db"), "{error}");
+        let error = Directory::open(Some(&keep)).unwrap_err().to_string();
+        assert!(error.contains("the directory already contains trackpost.db"), "{error}");
     }
 }
