@@ -27,7 +27,7 @@ use crate::shipstation::{Client, Tls};
 use crate::store::views::degraded::Configured;
 use crate::store::{Store, StoreError};
 use crate::workers::account_access::AccountAccess;
-use crate::workers::courier::{Courier, CurrentSubscribers};
+use crate::workers::courier::Courier;
 use crate::workers::discoverer::Discoverer;
 use crate::workers::heartbeat::{Heartbeat, Heartbeats};
 use crate::workers::janitor;
@@ -82,7 +82,7 @@ pub struct Supervisor {
     others: Vec<RunningWorker>,
     sources: watch::Sender<CurrentSources>,
     policy: watch::Sender<Arc<PollPolicy>>,
-    audience: watch::Sender<Arc<Vec<Subscriber>>>,
+    subscribers: watch::Sender<Arc<Vec<Subscriber>>>,
     learned_rates: SharedRates,
     jwks: watch::Sender<Arc<str>>,
     configured: watch::Sender<Arc<Configured>>,
@@ -111,7 +111,7 @@ impl Supervisor {
             others: Vec::new(),
             sources: watch::Sender::new(None),
             policy: watch::Sender::new(policy(config)),
-            audience: watch::Sender::new(audience(config)),
+            subscribers: watch::Sender::new(subscribers(config)),
             jwks: watch::Sender::new(published(config)),
             configured: watch::Sender::new(Arc::new(Configured::of(config))),
             stopping: BTreeMap::new(),
@@ -140,10 +140,10 @@ impl Supervisor {
         let registrar = self.start_worker("the registrar", &none, Duration::ZERO, |stop| {
             registrar::run(store, sources, notices, stop)
         });
-        let (store, keep, audience) = (self.store.clone(), keep.clone(), self.audience.subscribe());
+        let (store, keep, subscribers) = (self.store.clone(), keep.clone(), self.subscribers.subscribe());
         let learned_rates = self.learned_rates.clone();
         let janitor = self.start_worker("the janitor", &none, Duration::ZERO, |stop| {
-            janitor::run(store, keep, audience, learned_rates, stop)
+            janitor::run(store, keep, subscribers, learned_rates, stop)
         });
         self.others.extend([registrar, janitor]);
     }
@@ -171,7 +171,7 @@ impl Supervisor {
         self.jwks.send_replace(published(config));
         self.configured.send_replace(Arc::new(Configured::of(config)));
         self.stop_changed(config);
-        self.audience.send_replace(audience(config));
+        self.subscribers.send_replace(subscribers(config));
         for (name, account) in &config.accounts {
             if self.accounts.contains_key(name) {
                 continue;
@@ -186,10 +186,10 @@ impl Supervisor {
             if account.discover.enabled {
                 let worker = format!("the discoverer of {name}");
                 let heartbeat = self.heartbeats.start(&worker, clock::now());
-                let (audience, beat) = (self.audience.subscribe(), heartbeat.clone());
+                let (subscribers, beat) = (self.subscribers.subscribe(), heartbeat.clone());
                 workers.push(self.start_worker(&worker, &heartbeat, account.timeout, |stop| async move {
                     // After the previous discoverer has ended, because it writes the position at which this one begins.
-                    match Discoverer::new(access, audience, beat).await? {
+                    match Discoverer::new(access, subscribers, beat).await? {
                         Some(discoverer) => discoverer.run(stop).await,
                         None => Ok(()),
                     }
@@ -203,8 +203,8 @@ impl Supervisor {
             }
             let worker = format!("the courier of {name}");
             let heartbeat = self.heartbeats.start(&worker, clock::now());
-            let audience: CurrentSubscribers = self.audience.subscribe();
-            let courier = Courier::new(subscriber.clone(), audience, self.store.clone(), heartbeat.clone())?;
+            let subscribers = self.subscribers.subscribe();
+            let courier = Courier::new(subscriber.clone(), subscribers, self.store.clone(), heartbeat.clone())?;
             let running =
                 self.start_worker(&worker, &heartbeat, subscriber.timeout, |stop| courier.run(stop));
             self.couriers.insert(name.clone(), (running, subscriber.clone()));
@@ -313,7 +313,7 @@ fn policy(config: &Config) -> Arc<PollPolicy> {
     Arc::new(PollPolicy::of(config))
 }
 
-fn audience(config: &Config) -> Arc<Vec<Subscriber>> {
+fn subscribers(config: &Config) -> Arc<Vec<Subscriber>> {
     Arc::new(config.subscribers.values().cloned().collect())
 }
 
