@@ -41,9 +41,9 @@ CREATE TABLE labels (
     -- `registry.changes` of the last change of its registration; a poll sent under an older version is not recorded.
     version            INTEGER NOT NULL DEFAULT 1,
     -- When it was removed because no label file lists it any more, and its state and schedule if it returns within a day.
-    retired_at         INTEGER,
-    retired_state      TEXT    CHECK (retired_state IN ('active', 'finished', 'expired', 'unavailable')),
-    retired_next_poll_at INTEGER,
+    left_files_at      INTEGER,
+    state_before_removal TEXT  CHECK (state_before_removal IN ('active', 'finished', 'expired', 'unavailable')),
+    next_poll_before_removal INTEGER,
     registered_at      INTEGER NOT NULL,
     first_answer_at    INTEGER,
     -- The last good answer since it was last registered.
@@ -87,9 +87,9 @@ CREATE TABLE labels (
     CONSTRAINT removed_labels_have_no_next_poll CHECK (state <> 'removed' OR next_poll_at IS NULL),
     CONSTRAINT removed_labels_have_no_origin    CHECK ((state = 'removed') = (by_config + by_hand + by_discovery = 0)),
     CONSTRAINT only_file_labels_have_a_file     CHECK (file_key IS NULL OR (source = 'file' AND by_config = 1)),
-    CONSTRAINT only_removed_labels_resume       CHECK ((retired_at IS NULL) = (retired_state IS NULL)
-                                                      AND (retired_at IS NULL OR state = 'removed')
-                                                      AND (retired_next_poll_at IS NULL OR retired_at IS NOT NULL)),
+    CONSTRAINT only_removed_labels_left_files   CHECK ((left_files_at IS NULL) = (state_before_removal IS NULL)
+                                                      AND (left_files_at IS NULL OR state = 'removed')
+                                                      AND (next_poll_before_removal IS NULL OR left_files_at IS NOT NULL)),
     CONSTRAINT only_waits_have_a_reason         CHECK (reason IS NULL OR wait_ms > 0),
     CONSTRAINT finished_labels_have_a_time      CHECK (state <> 'finished' OR finished_at IS NOT NULL),
     CONSTRAINT failing_labels_have_a_start      CHECK ((failures > 0) = (failing_since IS NOT NULL)),

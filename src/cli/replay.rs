@@ -121,7 +121,7 @@ async fn queue(
 }
 
 /// Returns the wait of the message at this index. The messages of a label may all be sent when the first one is
-/// due. They have successive indexes, so the rate holds on average.
+/// due. They have successive indices, so the rate holds on average.
 fn wait(index: u64, rate: Option<u32>) -> SignedDuration {
     let ms = rate.map_or(0, |rate| index.saturating_mul(1000) / u64::from(rate.max(1)));
     SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))

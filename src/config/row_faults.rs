@@ -5,10 +5,10 @@ use crate::domain::label::LabelKey;
 
 /// Maximum number of faults, and of warnings, that are kept of one place.
 pub(super) const MAX_FAULTS_PER_PLACE: usize = 100;
-/// Maximum number of faults, and of warnings, that are kept of all places together.
+/// Maximum number of faults, and of warnings, that are kept of all label files together, without the counts.
 const MAX_FAULTS: usize = 1_000;
 
-/// What [`RowFaults::close`] counts.
+/// Texts for the rows that [`RowFaults::close`] counts.
 pub(super) const WRONG_ROWS: &str = "more rows are wrong and left out";
 pub(super) const REPEATED_LABELS: &str = "more rows name a label again, with other metadata";
 
@@ -113,10 +113,15 @@ impl RowFaults {
         self
     }
 
+    /// Adds the faults of another place, and the number of those that were not kept.
+    pub(super) fn add(&mut self, mut others: Self, place: &str, not_kept: &str) {
+        others.kept.truncate(MAX_FAULTS.saturating_sub(self.kept.len()));
+        self.extend(others.close(place, not_kept));
+    }
+
     /// Adds the faults of other places.
     pub fn extend(&mut self, others: Self) {
-        let room = MAX_FAULTS.saturating_sub(self.kept.len());
-        self.kept.extend(others.kept.into_iter().take(room));
+        self.kept.extend(others.kept);
         self.total += others.total;
     }
 

@@ -81,7 +81,7 @@ impl LabelSources {
             });
             match read {
                 Ok(()) => {
-                    reading.faults.extend(faults.close(&file.place(), WRONG_ROWS));
+                    reading.faults.add(faults, &file.place(), WRONG_ROWS);
                     reading.files.push(file.path);
                 }
                 Err(fault) => {
@@ -116,7 +116,7 @@ impl LabelSources {
                 }
                 ControlFlow::Continue(())
             });
-            warnings.extend(of_file.close(&place, REPEATED_LABELS));
+            warnings.add(of_file, &place, REPEATED_LABELS);
         }
         if let Some(more @ 1..) = conflicts.total.checked_sub(warnings.total) {
             let problem = format!("{more} {REPEATED_LABELS}: the later rows are used");

@@ -63,6 +63,7 @@ impl UncheckedRow {
         let removed = is_listed && rest.get("state").is_some_and(|state| state == "removed");
         Ok(Self { id, account, metadata: metadata.unwrap_or_default(), removed })
     }
+
     /// Returns the label of the row, if its id is valid and its account is one of `accounts` (in order).
     pub(super) fn check(self, accounts: &[AccountName], source: Source) -> Result<Registration, RowFault> {
         let Self { id, account, metadata, .. } = self;

@@ -204,7 +204,8 @@ impl Supervisor {
             let worker = format!("the courier of {name}");
             let heartbeat = self.heartbeats.start(&worker, clock::now());
             let subscribers = self.subscribers.subscribe();
-            let courier = Courier::new(subscriber.clone(), subscribers, self.store.clone(), heartbeat.clone())?;
+            let courier =
+                Courier::new(subscriber.clone(), subscribers, self.store.clone(), heartbeat.clone())?;
             let running =
                 self.start_worker(&worker, &heartbeat, subscriber.timeout, |stop| courier.run(stop));
             self.couriers.insert(name.clone(), (running, subscriber.clone()));

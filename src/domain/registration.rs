@@ -7,7 +7,7 @@ use super::label::{LabelState, Source};
 /// A label that returns to the label files within this time keeps its schedule (contract 2.2).
 const RESUMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// RegisteredBy of a registration.
+/// Source of a registration: configuration and label files, a command, or discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegisteredBy {
     Config,
@@ -50,12 +50,12 @@ pub struct RegistrationRecord {
     pub next_poll_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub last_answer_at: Option<Timestamp>,
-    pub retired: Option<Retired>,
+    pub before_removal: Option<BeforeRemoval>,
 }
 
 /// State and schedule of a label that disappeared from the label files, in case it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retired {
+pub struct BeforeRemoval {
     pub at: Timestamp,
     pub state: LabelState,
     pub next_poll_at: Option<Timestamp>,
@@ -93,9 +93,12 @@ pub fn register(
         return RegistrationWrite::Nothing;
     }
     let revived = RegistrationRecord { finished_at: stored.finished_at, ..new };
-    let resumes = |retired: &Retired| change.now.duration_since(retired.at) <= RESUMES_WITHIN;
-    if let Some(retired) = stored.retired.filter(resumes).filter(|_| change.by == RegisteredBy::Config) {
-        let Retired { state, next_poll_at, .. } = retired;
+    let resumes =
+        |before_removal: &BeforeRemoval| change.now.duration_since(before_removal.at) <= RESUMES_WITHIN;
+    if let Some(before_removal) =
+        stored.before_removal.filter(resumes).filter(|_| change.by == RegisteredBy::Config)
+    {
+        let BeforeRemoval { state, next_poll_at, .. } = before_removal;
         return RegistrationWrite::Update(RegistrationRecord { state, next_poll_at, ..revived });
     }
     let finished = stored.finished_at.is_some();
@@ -130,8 +133,11 @@ pub fn withdraw(stored: &RegistrationRecord, change: RegistryChange) -> Option<R
     } else {
         let RegistrationRecord { state, next_poll_at, .. } = *stored;
         after.dismissed = change.by == RegisteredBy::Hand;
-        after.retired =
-            (change.by == RegisteredBy::Config).then_some(Retired { at: change.now, state, next_poll_at });
+        after.before_removal = (change.by == RegisteredBy::Config).then_some(BeforeRemoval {
+            at: change.now,
+            state,
+            next_poll_at,
+        });
         (after.state, after.next_poll_at) = (LabelState::Removed, None);
     }
     Some(after)
@@ -151,7 +157,7 @@ fn new_record(wanted: &WantedRegistration, change: RegistryChange) -> Registrati
         next_poll_at: Some(change.now),
         finished_at: None,
         last_answer_at: None,
-        retired: None,
+        before_removal: None,
     }
 }
 
@@ -228,7 +234,7 @@ mod tests {
 
     #[test]
     fn each_withdrawal_leaves_the_other_origins() {
-        // Origins, withdrawn, then state and source; `None`: nothing is written.
+        // Registered by, withdrawn, then state and source; `None`: nothing is written.
         type Row<'a> = (&'a [RegisteredBy], RegisteredBy, Option<(LabelState, Source)>);
         let rows: [Row<'_>; 11] = [
             (&[Config], Config, Some((Removed, Source::File))),
@@ -254,14 +260,18 @@ mod tests {
             let removed = after.state == Removed;
             assert_eq!(after.next_poll_at.is_none(), removed, "{by:?} {withdrawn:?}");
             assert_eq!(after.dismissed, removed && withdrawn == Hand, "{by:?} {withdrawn:?}");
-            assert_eq!(after.retired.is_some(), removed && withdrawn == Config, "{by:?} {withdrawn:?}");
+            assert_eq!(
+                after.before_removal.is_some(),
+                removed && withdrawn == Config,
+                "{by:?} {withdrawn:?}"
+            );
             assert_eq!(after.version, 9, "{by:?} {withdrawn:?}");
         }
     }
 
     #[test]
     fn a_registration_of_a_polled_label_adds_its_origin_and_its_values() {
-        // Origins, registered by, metadata, then source, metadata and version; `None`: nothing is written.
+        // Registered by, registered by, metadata, then source, metadata and version; `None`: nothing is written.
         type Row<'a> = (&'a [RegisteredBy], RegisteredBy, &'a str, Option<(Source, &'a str, i64)>);
         let rows: [Row<'_>; 9] = [
             (&[Config], Config, r#"{"a":1}"#, None),
@@ -327,7 +337,11 @@ mod tests {
             let row = format!("{removed_by:?} {before:?} {by:?} {second}");
             assert_eq!(restarts, expected, "{row}");
             assert_eq!((after.state, after.next_poll_at), (state, next_poll_at.map(at)), "{row}");
-            assert_eq!(after.retired.is_some(), after.state == Removed && removed_by == Config, "{row}");
+            assert_eq!(
+                after.before_removal.is_some(),
+                after.state == Removed && removed_by == Config,
+                "{row}"
+            );
         }
     }
 }

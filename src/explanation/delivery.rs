@@ -129,16 +129,16 @@ pub fn ended(reached: ReachedStage) -> &'static str {
 }
 
 /// Describes a `Retry-After` and its effect.
-pub fn retry_after(asked: Duration, status: Option<i64>, heeded: Option<RetryAfterEffect>) -> String {
+pub fn retry_after(requested: Duration, status: Option<i64>, effect: Option<RetryAfterEffect>) -> String {
     let whom = if matches!(status, Some(429 | 503)) { ", for the whole subscriber" } else { "" };
-    let came = match heeded {
+    let came = match effect {
         None => "",
         Some(RetryAfterEffect::Honoured) => ": honoured",
         Some(RetryAfterEffect::Capped) => ": honoured up to 24h",
-        Some(RetryAfterEffect::LaterAnyway) => ": the next attempt came later anyway",
+        Some(RetryAfterEffect::LaterAnyway) => ": the next attempt is later anyway",
         Some(RetryAfterEffect::Overruled) => ": ignored, because of a command or a new url",
     };
-    format!("{}{whom}{came}", duration::format(asked))
+    format!("{}{whom}{came}", duration::format(requested))
 }
 
 /// Describes the effect of an attempt. `waited` is the time to the next attempt, if it was made; `again` is the time at

@@ -96,7 +96,7 @@ pub async fn delivery_detail(
         behind,
     };
     let queued_again_at = record.lane_position.queued_again_at;
-    let log = attempt_stories(&record.delivery, record.log, queued_again_at);
+    let log = attempt_details(&record.delivery, record.log, queued_again_at);
     Ok(DeliveryDetail { delivery: record.delivery, queued_again_at, next, log })
 }
 
@@ -147,7 +147,7 @@ fn ended_at(attempt: &AttemptView) -> Timestamp {
 }
 
 /// Returns each attempt with its effect: the next attempt, or the plan for it.
-fn attempt_stories(
+fn attempt_details(
     delivery: &DeliveryView,
     log: Vec<AttemptView>,
     queued_again_at: Option<Timestamp>,
@@ -159,14 +159,14 @@ fn attempt_stories(
         let made = starts.get(index + 1).copied();
         let next = made.or(delivery.next_attempt_at);
         let waited = next.map(|next| elapsed(ended_at, next));
-        let asked =
-            attempt.retry_after.zip(waited).map(|(asked, waited)| RetryAfterEffect::of(asked, waited));
+        let effect =
+            attempt.retry_after.zip(waited).map(|(effect, waited)| RetryAfterEffect::of(effect, waited));
         let again =
             queued_again_at.filter(|again| *again >= ended_at && next.is_none_or(|next| *again <= next));
         AttemptDetail {
             reached: reached.map(ReachedStage::as_str),
             ended: reached.map(words::ended),
-            retry_after_effect: asked,
+            retry_after_effect: effect,
             next_after_seconds: waited.map(|waited| waited.as_secs_f64()),
             then: words::then(&attempt, delivery, waited.filter(|_| made.is_some()), again),
             attempt,

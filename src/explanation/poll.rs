@@ -8,6 +8,7 @@ use crate::domain::degraded::{first_polls_in_words, first_polls_take};
 use crate::domain::label::AccountName;
 use crate::domain::polling::account_status::{AccountState, AccountStatus};
 use crate::domain::polling::outlook::{AccountLimits, Outlook};
+use crate::domain::polling::reason::PollReason;
 use crate::domain::time::instant;
 use crate::store::views::labels::{LabelDetail, LabelView};
 use crate::store::{Store, StoreError};
@@ -95,7 +96,7 @@ fn of_state(recorded: &Recorded, now: Timestamp) -> String {
         "unavailable" => {
             "unavailable: the API refused this label 5 times in a row over at least 72h".to_owned()
         }
-        _ if state.refusals > 0 => format!(
+        _ if state.refusals > 0 && !matches!(state.reason, Some(PollReason::Failed { .. })) => format!(
             "the API refused this label {} since {}: polled again after 1h, 6h, 24h …, and unavailable after 5 \
              refusals over at least 72h",
             reason::times(state.refusals),

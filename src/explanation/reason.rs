@@ -11,6 +11,9 @@ use crate::domain::polling::reason::{CadenceReason, Learned, PollReason};
 pub(super) fn in_words(reason: &PollReason) -> Vec<String> {
     vec![match reason {
         PollReason::Cadence(cadenced) => return of_cadence(cadenced),
+        PollReason::Failed { failures: 0, .. } => {
+            "the last poll failed while the account was not ok, which counts for no label".to_owned()
+        }
         PollReason::Failed { .. } | PollReason::Refused { .. } => return Vec::new(),
         PollReason::Settle { .. } => {
             format!("a further poll {} after it was finished", span(reason.interval()))
@@ -159,5 +162,6 @@ mod tests {
             ]
         );
         assert!(in_words(&PollReason::Failed { failures: 3, interval_ms: 1 }).is_empty());
+        assert_eq!(in_words(&PollReason::Failed { failures: 0, interval_ms: 1 }).len(), 1);
     }
 }

@@ -6,8 +6,8 @@
 //! need no token. Pages, metrics and the feed need the token if one is configured.
 //!
 //! Load on this port must not stop polls and deliveries: `server` limits connections in number and time, and
-//! `page_limiter` limits the work of pages, which have their own database connections. Health and metrics are computed at most once a
-//! second.
+//! `page_limiter` limits the work of pages, which have their own database connections. Health and metrics are computed at
+//! most once a second.
 
 mod cached;
 mod feed;

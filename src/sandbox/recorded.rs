@@ -11,7 +11,6 @@ use serde_json::value::RawValue;
 
 use crate::domain::journey::{Journey, JourneyFileError};
 use crate::domain::label::LabelId;
-
 use crate::domain::time::elapsed;
 
 /// The journey of one label, relative to its registration.

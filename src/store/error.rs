@@ -19,8 +19,8 @@ pub enum StoreError {
     Damaged { path: PathBuf, what: String },
     #[error("the database{} failed: {}", path_suffix(path.as_deref()), meaning_of(error))]
     Failed { error: Arc<sqlx::Error>, path: Option<Arc<Path>> },
-    #[error("the database cannot be opened: this process has no file descriptor left")]
-    NoDescriptors,
+    #[error("the database{} cannot be opened: no file descriptor is left", path_suffix(path.as_deref()))]
+    NoDescriptors { path: Option<Arc<Path>> },
     #[error("the database was closed, because trackpost stops or an earlier error ended it; see the log")]
     WriterGone,
     /// A task panicked; whether it wrote its result is unknown.
@@ -37,7 +37,7 @@ impl StoreError {
     /// The database at `path` could not be opened because of an error of SQLite.
     pub(super) fn open_failed(path: &Path, error: &sqlx::Error) -> Self {
         if lacks_descriptors(error) {
-            return Self::NoDescriptors;
+            return Self::NoDescriptors { path: Some(path.into()) };
         }
         Self::open(path, meaning_of(error), meaning_and_hint(error).map(|(_, hint)| hint))
     }
@@ -46,6 +46,7 @@ impl StoreError {
     pub fn of(self, path: &Path) -> Self {
         match self {
             Self::Failed { error, path: None } => Self::Failed { error, path: Some(path.into()) },
+            Self::NoDescriptors { path: None } => Self::NoDescriptors { path: Some(path.into()) },
             named => named,
         }
     }
@@ -60,8 +61,8 @@ impl StoreError {
                  next start creates an empty database. Stop trackpost before you move or restore its database",
             ),
             Self::Damaged { .. } => Some(RESTORE),
-            Self::NoDescriptors => Some(
-                "raise the limit of open files (LimitNOFILE= in the unit, ulimit -n in a shell) and start trackpost again",
+            Self::NoDescriptors { .. } => Some(
+                "raise the limit of open files (LimitNOFILE= in the unit, ulimit -n in a shell; fs.file-max for the whole machine) and start trackpost again",
             ),
             Self::Failed { error, .. } => meaning_and_hint(error).map(|(_, hint)| hint),
             Self::WriterGone | Self::Panicked(_) => None,
@@ -72,7 +73,7 @@ impl StoreError {
     /// meaning of their own.
     pub(super) fn is_database_failure(&self) -> bool {
         let Self::Failed { error, .. } = self else {
-            return matches!(self, Self::Lost { .. } | Self::NoDescriptors);
+            return matches!(self, Self::Lost { .. } | Self::NoDescriptors { .. });
         };
         let failures = [READ_ONLY, IO, DAMAGED, FULL, CANNOT_OPEN, NO_DATABASE];
         primary_code(error).is_some_and(|code| failures.contains(&code))
@@ -89,7 +90,7 @@ impl StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         if lacks_descriptors(&error) {
-            return Self::NoDescriptors;
+            return Self::NoDescriptors { path: None };
         }
         Self::Failed { error: Arc::new(error), path: None }
     }

@@ -252,7 +252,8 @@ impl Store {
         each!(
             self,
             violations,
-            r#"SELECT account, carrier, sum(CASE WHEN kind = 'since_last_poll' THEN events ELSE 0 END) AS "since_last_poll!: i64",
+            r#"SELECT account, carrier,
+                      sum(CASE WHEN kind = 'since_last_poll' THEN events ELSE 0 END) AS "since_last_poll!: i64",
                       sum(CASE WHEN kind IN ('since_scan', 'implausible_time') THEN events ELSE 0 END) AS "by_scan!: i64"
                FROM freshness GROUP BY account, carrier, delivered, day HAVING "since_last_poll!: i64" <> "by_scan!: i64""#,
             |count| format!(

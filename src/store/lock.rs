@@ -58,19 +58,22 @@ impl DaemonLock {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).map_err(|error| {
-                refusal(&path, format!("its directory {} could not be created: {error}", directory.display()))
+                not_locked(
+                    &path,
+                    format!("its directory {} could not be created: {error}", directory.display()),
+                )
             })?;
         }
-        let failed = |error: io::Error| refusal(&path, error.to_string());
+        let failed = |error: io::Error| not_locked(&path, error.to_string());
         match path.metadata() {
-            Ok(file) if !file.is_file() => return Err(refusal(&path, "it is not a regular file")),
+            Ok(file) if !file.is_file() => return Err(not_locked(&path, "it is not a regular file")),
             // For a dangling symbolic link: the lock file belongs beside the real file, so create that first.
             Err(_) if path.is_symlink() => drop(open_or_create(&path).map_err(failed)?),
             _ => {}
         }
         let lock_path = lock_path(&path);
         let lock_file = open_or_create(&lock_path)
-            .map_err(|error| refusal(&path, format!("{}: {error}", lock_path.display())))?;
+            .map_err(|error| not_locked(&path, format!("{}: {error}", lock_path.display())))?;
         try_lock(&lock_file, &path, &lock_file)?;
         let database = open_or_create(&path).map_err(failed)?;
         try_lock(&database, &path, &lock_file)?;
@@ -80,7 +83,7 @@ impl DaemonLock {
             path: lock_path.clone(),
             record: DaemonRecord { pid: std::process::id(), ..DaemonRecord::default() },
         };
-        lock.write().map_err(|error| refusal(&path, format!("{}: {error}", lock_path.display())))?;
+        lock.write().map_err(|error| not_locked(&path, format!("{}: {error}", lock_path.display())))?;
         Ok(lock)
     }
 
@@ -176,11 +179,11 @@ fn try_lock(file: &File, path: &Path, lock_file: &File) -> Result<(), StoreError
             // process id or none.
             pid: std::ptr::eq(file, lock_file).then(|| read(lock_file).pid).filter(|pid| *pid != 0),
         }),
-        Err(TryLockError::Error(error)) => Err(refusal(path, format!("it could not be locked: {error}"))),
+        Err(TryLockError::Error(error)) => Err(not_locked(path, format!("it could not be locked: {error}"))),
     }
 }
 
-fn refusal(path: &Path, reason: impl Into<String>) -> StoreError {
+fn not_locked(path: &Path, reason: impl Into<String>) -> StoreError {
     StoreError::open(path, reason, Some(WRITABLE))
 }
 

@@ -13,7 +13,7 @@ use super::bulk::{Bulk, Values, insert};
 use super::{at, ms};
 use crate::domain::label::{AccountName, LabelId, LabelKey, LabelState, Metadata, Registration, Source};
 use crate::domain::registration::{
-    self, RegistrationRecord, RegistrationWrite, RegistryChange, Retired, WantedRegistration,
+    self, BeforeRemoval, RegistrationRecord, RegistrationWrite, RegistryChange, WantedRegistration,
 };
 
 /// A label to register.
@@ -123,15 +123,15 @@ pub(super) async fn withdraw(
 async fn write(tx: &mut SqliteConnection, labels: &[StoredRegistration]) -> Result<(), sqlx::Error> {
     UPDATE
         .execute(tx, labels, |StoredRegistration { label_key, record }, values| {
-            let retired = record.retired;
+            let before_removal = record.before_removal;
             values
                 .push(*label_key)
                 .push(record.next_poll_at.map(ms))
                 .push(record.last_answer_at.map(ms))
                 .push(i64::from(record.dismissed))
-                .push(retired.map(|retired| ms(retired.at)))
-                .push(retired.map(|retired| retired.state.as_str()))
-                .push(retired.and_then(|retired| retired.next_poll_at).map(ms));
+                .push(before_removal.map(|before_removal| ms(before_removal.at)))
+                .push(before_removal.map(|before_removal| before_removal.state.as_str()))
+                .push(before_removal.and_then(|before_removal| before_removal.next_poll_at).map(ms));
             bind(record, values);
         })
         .await?;
@@ -160,14 +160,14 @@ const INSERT: Bulk = insert!(
 );
 
 pub(super) const UPDATE: Bulk = Bulk {
-    before: "WITH new (label_key, next_poll_at, last_answer_at, dismissed, retired_at, retired_state, retired_next_poll_at, state,
-        by_config, by_hand, by_discovery, source, metadata, file_key, version) AS (",
+    before: "WITH new (label_key, next_poll_at, last_answer_at, dismissed, left_files_at, state_before_removal,
+        next_poll_before_removal, state, by_config, by_hand, by_discovery, source, metadata, file_key, version) AS (",
     columns: 15,
     after: ") UPDATE labels SET next_poll_at = new.next_poll_at, last_answer_at = new.last_answer_at,
-        dismissed = new.dismissed, retired_at = new.retired_at, retired_state = new.retired_state,
-        retired_next_poll_at = new.retired_next_poll_at, state = new.state, by_config = new.by_config, by_hand = new.by_hand,
-        by_discovery = new.by_discovery, source = new.source, metadata = new.metadata, file_key = new.file_key,
-        version = new.version
+        dismissed = new.dismissed, left_files_at = new.left_files_at, state_before_removal = new.state_before_removal,
+        next_poll_before_removal = new.next_poll_before_removal, state = new.state, by_config = new.by_config,
+        by_hand = new.by_hand, by_discovery = new.by_discovery, source = new.source, metadata = new.metadata,
+        file_key = new.file_key, version = new.version
      FROM new WHERE labels.label_key = new.label_key",
 };
 
@@ -184,7 +184,7 @@ pub(super) const RESTART: Bulk = Bulk {
 macro_rules! columns {
     () => {
         "l.label_key, by_config, by_hand, by_discovery, dismissed, source, metadata, file_key, version, state,
-         next_poll_at, finished_at, last_answer_at, retired_at, retired_state, retired_next_poll_at"
+         next_poll_at, finished_at, last_answer_at, left_files_at, state_before_removal, next_poll_before_removal"
     };
 }
 
@@ -235,12 +235,15 @@ fn stored_registration(row: &SqliteRow) -> Result<StoredRegistration, sqlx::Erro
     let instant = |column| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(at));
     let unknown = |column: &str| sqlx::Error::Decode(format!("{column} of a label").into());
     let state = |text| LabelState::parse(text).ok_or_else(|| unknown("state"));
-    let retired = match (instant("retired_at")?, row.try_get::<Option<&str>, _>("retired_state")?) {
-        (Some(at), Some(was)) => {
-            Some(Retired { at, state: state(was)?, next_poll_at: instant("retired_next_poll_at")? })
-        }
-        _ => None,
-    };
+    let before_removal =
+        match (instant("left_files_at")?, row.try_get::<Option<&str>, _>("state_before_removal")?) {
+            (Some(at), Some(was)) => Some(BeforeRemoval {
+                at,
+                state: state(was)?,
+                next_poll_at: instant("next_poll_before_removal")?,
+            }),
+            _ => None,
+        };
     let record = RegistrationRecord {
         by_config: row.try_get("by_config")?,
         by_hand: row.try_get("by_hand")?,
@@ -254,7 +257,7 @@ fn stored_registration(row: &SqliteRow) -> Result<StoredRegistration, sqlx::Erro
         next_poll_at: instant("next_poll_at")?,
         finished_at: instant("finished_at")?,
         last_answer_at: instant("last_answer_at")?,
-        retired,
+        before_removal,
     };
     Ok(StoredRegistration { label_key: row.try_get("label_key")?, record })
 }

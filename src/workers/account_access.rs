@@ -48,7 +48,7 @@ pub struct AccountUpdate {
     pub state: AccountState,
 }
 
-/// A request's place in the quota. Dropping it releases it.
+/// Permit for one request. Dropping it releases it.
 #[derive(Debug)]
 pub struct Permit {
     access: Arc<AccountAccess>,

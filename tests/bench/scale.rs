@@ -17,7 +17,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
 /// Pause for background work after the measured event.
-const SETTLE: Duration = Duration::from_secs(3);
+const IDLE_TIME: Duration = Duration::from_secs(3);
 
 fn main() {
     common::run(bench);
@@ -50,7 +50,7 @@ async fn measure(labels: usize) {
         mock.behave(Behavior::changed(0)).await;
         let mut daemon = site.start();
         let first_poll = daemon.polled(&mock, 1).await;
-        tokio::time::sleep(SETTLE).await;
+        tokio::time::sleep(IDLE_TIME).await;
         let process = daemon.process();
         println!(
             "  {start}: first poll after {:.2} s, CPU {}, resident {:.0} MiB, peak {:.0} MiB",
@@ -63,7 +63,7 @@ async fn measure(labels: usize) {
             let (cpu, resident) = (process.cpu(), process.resident_mib());
             process.forget_peak();
             let took = reload(&site, &mut daemon, labels).await;
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep(IDLE_TIME).await;
             println!(
                 "  reload with one line more: registered after {:.2} s, CPU {}, peak + {:.0} MiB, afterwards + {:.0} MiB",
                 took.as_secs_f64(),

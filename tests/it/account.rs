@@ -330,7 +330,7 @@ async fn the_quota_holds_across_a_restart() {
     assert_eq!(harness.poll().await, 40);
 }
 
-/// Two cadence rows. A label without a change for half a day expires.
+/// Two cadence rows and alerts. A label without a change for half a day expires.
 const SHORT_CADENCE: &str = r#"
 [cadence]
 give_up_after = "12h"

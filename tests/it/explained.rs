@@ -46,11 +46,11 @@ async fn show_prints_every_attempt_and_the_next_one() {
     });
     let daemon = site.start();
     daemon.logged("started: ", 1).await;
-    let settled = || {
+    let attempted = || {
         let (orders, down) = (shown(&site, "orders"), shown(&site, "down"));
         [orders, down].iter().all(|of| of.first().is_some_and(|first| first["attempts"] == 1))
     };
-    until(settled).await.unwrap();
+    until(attempted).await.unwrap();
 
     let orders = shown(&site, "orders");
     assert_eq!(orders.len(), 3);

@@ -70,15 +70,15 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
     // All labels are new and due at once: their first polls take 25 minutes. An ordinary day follows.
     let began = harness.now();
     poll_until(&mut harness, began + SignedDuration::from_mins(25), seconds(4)).await;
-    let settled = harness.now() + SignedDuration::from_mins(50);
-    let end = settled + SignedDuration::from_mins(60);
+    let steady_at = harness.now() + SignedDuration::from_mins(50);
+    let end = steady_at + SignedDuration::from_mins(60);
     poll_until(&mut harness, end, seconds(4)).await;
 
     let requests = harness.sandbox.requests();
     let mut stretches: BTreeMap<i64, (f64, u32)> = BTreeMap::new();
     for (label, instants) in polls_by_label(&requests) {
         let minutes = class_of(label[3..].parse().unwrap()).1;
-        for pair in instants.windows(2).filter(|pair| pair[1] >= settled) {
+        for pair in instants.windows(2).filter(|pair| pair[1] >= steady_at) {
             let stretch = pair[1].duration_since(pair[0]).as_secs_f64() / (minutes * 60) as f64;
             let (sum, count) = stretches.entry(minutes).or_default();
             (*sum, *count) = (*sum + stretch, *count + 1);
@@ -109,7 +109,7 @@ async fn five_thousand_due_labels_stretch_alike_within_the_limit() {
         about(measured, shown, 0.15) && about(means[&10], shown, 0.15),
         "the shown values equal the measured ones"
     );
-    let used = requests.iter().filter(|request| request.at >= settled).count() as f64 / 60.0;
+    let used = requests.iter().filter(|request| request.at >= steady_at).count() as f64 / 60.0;
     assert!(used > 180.0, "the quota is used, within steps of four seconds: {used:.0} a minute");
 }
 

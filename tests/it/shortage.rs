@@ -5,6 +5,7 @@ use std::time::Duration;
 use trackpost::sandbox::{Answer, SandboxOptions};
 
 use crate::harness::child::Site;
+use crate::harness::disk::fails;
 use crate::harness::parcel::in_transit;
 use crate::harness::{connect, free_address};
 use crate::status::{get, kinds};
@@ -13,8 +14,8 @@ use crate::status::{get, kinds};
 async fn a_start_with_too_few_descriptors_names_them() {
     let site = Site::new(SandboxOptions::default()).await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
-    let daemon = site.start_after("ulimit -n 24");
-    daemon.logged("no file descriptor left", 1).await;
+    let log = fails(site.start_after("ulimit -n 24")).await;
+    assert!(log.contains("no file descriptor is left") && log.contains("LimitNOFILE"), "{log}");
 }
 
 #[tokio::test]

@@ -289,7 +289,7 @@ impl Daemon {
         ends.chain(attempts).chain(couriers).chain(rest).min().unwrap_or(Timestamp::MAX)
     }
 
-    /// The number of the label of a index.
+    /// The number of the label at an index.
     pub fn number(&self, world: &World, index: EntryIndex) -> usize {
         let id: LabelId = self.schedule.id(index);
         world.api.ids.iter().position(|known| *known == id).expect("only known labels are registered")

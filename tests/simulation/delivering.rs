@@ -127,9 +127,9 @@ impl Daemon {
                 };
                 let free = concurrency.free();
                 let due = |kind| courier.outbox.due_count(kind, now, free);
-                let share = concurrency.share(due(AttemptKind::First), due(AttemptKind::Retry));
-                courier.first_in_a_row = concurrency.in_a_row_after(share);
-                for (kind, count) in [(AttemptKind::Retry, share.1), (AttemptKind::First, share.0)] {
+                let split = concurrency.split(due(AttemptKind::First), due(AttemptKind::Retry));
+                courier.first_in_a_row = concurrency.in_a_row_after(split);
+                for (kind, count) in [(AttemptKind::Retry, split.1), (AttemptKind::First, split.0)] {
                     for _ in 0..count {
                         let Some(delivery) = courier.outbox.take(kind, now) else { break };
                         self.attempt(world, courier, delivery, false)?;

@@ -61,7 +61,7 @@ pub struct World {
 }
 
 /// Longest time that a run may need to finish: `Retry-After` of the account, then of a subscriber, then its backlog.
-const SETTLES_WITHIN: SignedDuration = SignedDuration::from_hours(24 * 5);
+const FINISHES_WITHIN: SignedDuration = SignedDuration::from_hours(24 * 5);
 
 impl World {
     pub fn new(script: &Script) -> Self {
@@ -118,7 +118,7 @@ impl World {
         // With a budget, the rest of this month may have no request left, and the next one few.
         let months =
             SignedDuration::from_hours(if self.account.requests_per_month > 0 { 24 * 62 } else { 0 });
-        let end = self.now + SETTLES_WITHIN + months;
+        let end = self.now + FINISHES_WITHIN + months;
         while !self.is_finished() {
             if self.now > end {
                 return Err(format!("not finished by {end}: {}", self.unfinished()));

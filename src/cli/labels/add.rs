@@ -188,10 +188,10 @@ async fn register(store: &Store, rows: Vec<CheckedRow>) -> Result<Vec<RowReport>
     let mut of_account: BTreeMap<AccountName, Vec<&str>> = BTreeMap::new();
     // The same label again is one label; the later row counts.
     let mut wanted: Vec<Registration> = Vec::new();
-    let mut indexes: HashMap<&LabelKey, usize> = HashMap::new();
+    let mut indices: HashMap<&LabelKey, usize> = HashMap::new();
     for registration in rows.iter().filter_map(|row| row.registration.as_ref().ok()) {
         of_account.entry(registration.key.account.clone()).or_default().push(registration.key.id.as_str());
-        match indexes.entry(&registration.key) {
+        match indices.entry(&registration.key) {
             Entry::Occupied(index) => wanted[*index.get()] = registration.clone(),
             Entry::Vacant(index) => {
                 index.insert(wanted.len());

@@ -115,6 +115,19 @@ mod tests {
             .filter(|outcome| ReachedStage::of(outcome).is_none())
             .collect();
         assert_eq!(unknown, ["reset"]);
+        for (outcome, reached) in [
+            ("accepted", ReachedStage::Answered),
+            ("status", ReachedStage::Answered),
+            ("unreadable", ReachedStage::Answered),
+            ("address", ReachedStage::Nothing),
+            ("unsendable", ReachedStage::Nothing),
+            ("shortage", ReachedStage::Nothing),
+            ("name", ReachedStage::Stage(Stage::Resolving)),
+            ("refused", ReachedStage::Stage(Stage::Connecting)),
+            ("tls", ReachedStage::Stage(Stage::Handshaking)),
+        ] {
+            assert_eq!(ReachedStage::of(outcome), Some(reached), "{outcome}");
+        }
         for stage in Stage::ALL {
             let outcome = Outcome::TimedOut { stage };
             assert_eq!(ReachedStage::of(outcome.as_str()), Some(ReachedStage::Stage(stage)));

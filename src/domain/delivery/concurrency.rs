@@ -17,11 +17,11 @@ pub struct Concurrency {
     pub first_in_a_row: usize,
 }
 
-/// Number of first attempts for which a retry waits if there is a single place.
+/// Number of first attempts for which a retry waits if only one attempt may run.
 const MAX_FIRST_IN_A_ROW: usize = 8;
 
 impl Concurrency {
-    /// Free places.
+    /// Number of attempts that may start.
     pub fn free(&self) -> usize {
         self.allowed.saturating_sub(self.in_flight)
     }
@@ -33,7 +33,7 @@ impl Concurrency {
     }
 
     /// Returns how many of `first` due first attempts and `retries` due retries to start.
-    pub fn share(&self, first: usize, retries: usize) -> (usize, usize) {
+    pub fn split(&self, first: usize, retries: usize) -> (usize, usize) {
         let turn = self.allowed > 1 || self.first_in_a_row >= MAX_FIRST_IN_A_ROW;
         let reserved = usize::from(turn && self.retries_in_flight == 0);
         let left = self.free().saturating_sub(first).max(reserved);
@@ -41,7 +41,7 @@ impl Concurrency {
         (first.min(self.free() - retries), retries)
     }
 
-    /// Returns the number of first attempts since the last retry, after the attempts of [`Self::share`] have started.
+    /// Returns the number of first attempts since the last retry, after the attempts of [`Self::split`] have started.
     pub fn in_a_row_after(&self, (first, retries): (usize, usize)) -> usize {
         if retries > 0 { 0 } else { self.first_in_a_row + first }
     }
@@ -63,18 +63,18 @@ mod tests {
     }
 
     #[test]
-    fn first_attempts_come_first_and_leave_one_place_to_retries() {
-        assert_eq!(concurrency(8, 8, 0, 0).share(20, 20), (7, 1));
-        assert_eq!(concurrency(8, 8, 4, 1).share(20, 20), (4, 0));
-        assert_eq!(concurrency(8, 8, 0, 0).share(3, 20), (3, 5));
-        assert_eq!(concurrency(8, 8, 0, 0).share(0, 20), (0, 6));
-        assert_eq!(concurrency(8, 8, 6, 6).share(20, 20), (2, 0));
-        assert_eq!(concurrency(1, 1, 0, 0).share(1, 1), (1, 0));
-        assert_eq!(concurrency(1, 1, 0, 0).share(0, 1), (0, 1));
-        assert_eq!(concurrency(8, 1, 0, 0).share(1, 1), (1, 0), "a single place");
+    fn first_attempts_come_first_and_leave_one_attempt_to_retries() {
+        assert_eq!(concurrency(8, 8, 0, 0).split(20, 20), (7, 1));
+        assert_eq!(concurrency(8, 8, 4, 1).split(20, 20), (4, 0));
+        assert_eq!(concurrency(8, 8, 0, 0).split(3, 20), (3, 5));
+        assert_eq!(concurrency(8, 8, 0, 0).split(0, 20), (0, 6));
+        assert_eq!(concurrency(8, 8, 6, 6).split(20, 20), (2, 0));
+        assert_eq!(concurrency(1, 1, 0, 0).split(1, 1), (1, 0));
+        assert_eq!(concurrency(1, 1, 0, 0).split(0, 1), (0, 1));
+        assert_eq!(concurrency(8, 1, 0, 0).split(1, 1), (1, 0), "one attempt at a time");
         let patient = Concurrency { first_in_a_row: MAX_FIRST_IN_A_ROW, ..concurrency(1, 1, 0, 0) };
         assert_eq!(
-            (patient.share(9, 9), patient.share(9, 0)),
+            (patient.split(9, 9), patient.split(9, 0)),
             ((0, 1), (1, 0)),
             "every ninth attempt is a retry"
         );
@@ -82,19 +82,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_place_is_used_once(
+        fn every_free_attempt_is_used_once(
             max in 1_usize..20, allowed in 1_usize..20, in_flight in 0_usize..20, retries in 0_usize..20,
             first in 0_usize..40, due in 0_usize..40,
         ) {
             let allowed = allowed.min(max);
             let concurrency = concurrency(max, allowed, in_flight, retries.min(in_flight));
-            let (taken, again) = concurrency.share(first, due);
+            let (taken, again) = concurrency.split(first, due);
             prop_assert!(taken <= first && again <= due && taken + again <= concurrency.free());
-            // A delivery waits only if all places, or all places for retries, are taken.
+            // A delivery waits only if no attempt, or no retry, may start.
             prop_assert!(taken == first || taken + again == concurrency.free());
             prop_assert!(again == due || taken + again == concurrency.free() || again == concurrency.max_retries());
             if max > 1 {
-                prop_assert!(again + concurrency.retries_in_flight < max || again == 0, "some places are reserved for first attempts");
+                prop_assert!(again + concurrency.retries_in_flight < max || again == 0, "some attempts are reserved for first attempts");
             }
             if allowed > 1 && concurrency.retries_in_flight == 0 && concurrency.free() > 0 && due > 0 {
                 prop_assert!(again > 0, "first attempts do not starve retries");

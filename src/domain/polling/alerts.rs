@@ -249,7 +249,7 @@ mod tests {
             let event =
                 |time: &str| TrackingEvent::parse(&format!(r#"{{"carrier_occurred_at":"{time}"}}"#)).unwrap();
             let events = [event(time), event("2026-11-20T08:00:00Z")];
-            newest_scan(&events, |place| place == 0, jiff::tz::Offset::UTC, at("2026-11-22T12:00:00Z"))
+            newest_scan(&events, |index| index == 0, jiff::tz::Offset::UTC, at("2026-11-22T12:00:00Z"))
         };
         assert_eq!(scan("2026-11-22T11:00:00Z"), Some(at("2026-11-22T11:00:00Z")));
         assert_eq!(scan("2026-11-22T19:00:00Z"), Some(at("2026-11-22T12:00:00Z")), "a false zone");
@@ -265,7 +265,7 @@ mod tests {
         let events = ["2026-11-20T08:00:00Z", "2027-11-22T11:00:00Z"]
             .map(|time| TrackingEvent::parse(&format!(r#"{{"occurred_at":"{time}"}}"#)).unwrap());
         let scan =
-            newest_scan(&events, |place| place == 0, jiff::tz::Offset::UTC, at("2026-11-22T12:00:00Z"));
+            newest_scan(&events, |index| index == 0, jiff::tz::Offset::UTC, at("2026-11-22T12:00:00Z"));
         assert_eq!(scan, Some(at("2026-11-20T08:00:00Z")));
     }
 }

@@ -176,10 +176,10 @@ impl fmt::Display for FreshnessFigures {
             }
             f.write_str("; ")?;
         }
-        let (behind, stretch, lateness) = (self.late_polls.total(), self.stretch, self.lateness);
+        let (late_polls, stretch, lateness) = (self.late_polls.total(), self.stretch, self.lateness);
         write!(
             f,
-            "polls more than 5m late: {behind}; stretch {stretch:.2}; mean lateness {lateness:.2} of the interval"
+            "polls more than 5m late: {late_polls}; stretch {stretch:.2}; mean lateness {lateness:.2} of the interval"
         )
     }
 }
@@ -302,16 +302,16 @@ mod tests {
 
     #[test]
     fn only_a_scheduled_poll_can_be_late() {
-        let behind = |label: &LabelRecord, sent_at| {
+        let late_polls = |label: &LabelRecord, sent_at| {
             lateness(label.poll_state.planned_poll_at(), at(sent_at))
                 .map(|measurement| measurement.bucket.index())
         };
-        assert_eq!(behind(&label(), "2026-11-22T12:04:00Z"), None);
-        assert_eq!(behind(&label(), "2026-11-22T12:04:01Z"), Some(1));
-        assert_eq!(behind(&label(), "2026-11-24T00:00:00Z"), Some(8));
+        assert_eq!(late_polls(&label(), "2026-11-22T12:04:00Z"), None);
+        assert_eq!(late_polls(&label(), "2026-11-22T12:04:01Z"), Some(1));
+        assert_eq!(late_polls(&label(), "2026-11-24T00:00:00Z"), Some(8));
         let mut by_hand = label();
         by_hand.poll_state.wait = None;
-        assert_eq!(behind(&by_hand, "2026-11-24T00:00:00Z"), None);
+        assert_eq!(late_polls(&by_hand, "2026-11-24T00:00:00Z"), None);
     }
 
     #[test]

@@ -140,6 +140,10 @@ fn failures_of_the_label_and_of_the_account() {
         reason: Some(PollReason::Failed { failures: 3, interval_ms: 240_000 }),
         ..polled()
     };
+    // A failure does not end the refusals before it.
+    let refused =
+        PollState { refusals: 2, refused_since: Some(at("2026-11-22T08:00:00Z")), ..failing.clone() };
+    assert!(lines(label("active"), refused, account.clone())[0].starts_with("failed 3 times in a row"));
     let lines = lines(label("active"), failing, account);
     assert!(lines[0].starts_with("failed 3 times in a row since 2026-11-22T09:00:00Z"), "{lines:?}");
     assert!(lines[1].starts_with("account main is unauthorized since 2026-11-22T09:00:00Z"), "{lines:?}");

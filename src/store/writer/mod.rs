@@ -239,9 +239,9 @@ impl Writing {
         let (watch, rows) = (Stopwatch::start(), batch.rows());
         let together = self.commit(&mut batch).await;
         self.jobs.first_failure.note(&together);
-        self.written.add(rows);
         match together {
             Ok((recorded, results)) => {
+                self.written.add(rows);
                 metrics().batch(rows, watch.elapsed());
                 batch.flushes.answer(std::iter::repeat_with(|| Ok(())));
                 batch.polls.answer(recorded.into_iter().map(Ok));

@@ -234,9 +234,9 @@ impl Courier {
                 let concurrency = self.concurrency(at_once, busy);
                 let free = concurrency.free();
                 let due = |kind| self.outbox.due_count(kind, now, free);
-                let share = concurrency.share(due(AttemptKind::First), due(AttemptKind::Retry));
-                self.first_in_a_row = concurrency.in_a_row_after(share);
-                for (kind, count) in [(AttemptKind::Retry, share.1), (AttemptKind::First, share.0)] {
+                let split = concurrency.split(due(AttemptKind::First), due(AttemptKind::Retry));
+                self.first_in_a_row = concurrency.in_a_row_after(split);
+                for (kind, count) in [(AttemptKind::Retry, split.1), (AttemptKind::First, split.0)] {
                     for _ in 0..count {
                         let Some(delivery) = self.outbox.take(kind, now) else { break };
                         self.start(delivery, false, now);

@@ -31,6 +31,8 @@ const ROUND_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 const STEP_INTERVAL: Duration = Duration::from_secs(60);
 /// The time between two chunks of a round.
 const CHUNK_INTERVAL: Duration = Duration::from_millis(50);
+/// Rows of one step of the check of the database.
+const INSPECTION_ROWS: u32 = 500;
 /// Rows of each kind in a chunk.
 pub const PRUNE_CHUNK: u32 = 500;
 /// The time between two checks of the database.
@@ -85,7 +87,7 @@ impl Inspection {
         if self.position.is_none() && now < self.due_at {
             return Ok(false);
         }
-        self.position = store.inspect(self.position.unwrap_or_default(), PRUNE_CHUNK).await?;
+        self.position = store.inspect(self.position.unwrap_or_default(), INSPECTION_ROWS).await?;
         if self.position.is_none() {
             self.due_at = later(now, INSPECTION_INTERVAL);
             debug!("the database was checked: no damage");

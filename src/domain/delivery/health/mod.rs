@@ -162,6 +162,7 @@ impl Health {
         now: Timestamp,
     ) -> (AttemptDecision, Option<HealthChange>) {
         let AttemptFacts { progress, attempt, .. } = *ended;
+        debug_assert!(attempt.outcome != Outcome::Shortage, "the courier repeats it and records nothing");
         self.pull_in_success(now);
         let was_ok = self.state == HealthState::Ok;
         let last_success_at = self.last_success_at;

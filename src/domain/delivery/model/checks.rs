@@ -24,7 +24,7 @@ impl Simulation {
         let end = self.calm_from() + MAX_RETRY_AFTER + 300 + wait + 60;
         while self.now <= end {
             self.tick();
-            // A due delivery without a free place waits for the end of an attempt, or for health.
+            // A due delivery that may not start waits for the end of an attempt, or for health.
             let ended = self.in_flight.iter().any(|in_flight| in_flight.ends <= self.now);
             self.now = if ended { self.now + 1 } else { self.next() };
         }

@@ -80,10 +80,10 @@ impl Simulation {
                     (due.0 == 0) == first.is_empty() || concurrency.free() == 0,
                     "{due:?}, but {first:?}"
                 );
-                let share = concurrency.share(due.0, due.1);
-                self.first_in_a_row = concurrency.in_a_row_after(share);
-                self.take(AttemptKind::Retry, &retries, share.1, None);
-                self.take(AttemptKind::First, &first, share.0, None);
+                let split = concurrency.split(due.0, due.1);
+                self.first_in_a_row = concurrency.in_a_row_after(split);
+                self.take(AttemptKind::Retry, &retries, split.1, None);
+                self.take(AttemptKind::First, &first, split.0, None);
             }
         }
         let probes = self.in_flight.iter().filter(|in_flight| in_flight.probe).count();

@@ -237,7 +237,7 @@ pub struct AttemptDecision {
 /// Maximum wait between two probes of a failing subscriber (contract 7.6).
 pub const SLOWEST_PROBE: Duration = Duration::from_secs(300);
 
-/// Maximum jitter of a scheduled wait, as a share of it.
+/// Maximum jitter of a scheduled wait, as a fraction of it.
 pub const RETRY_JITTER: f64 = 0.10;
 
 /// Decides about the delivery after an attempt that ended at `now`. `progress`: before the attempt. `schedule`: the

@@ -34,12 +34,12 @@ fn next(failures: u32, attempt: &Attempt, accepted: Option<i64>) -> AfterAttempt
 #[test]
 fn follows_the_schedule_within_ten_percent() {
     for (failures, wait) in [(0, 5), (1, 300), (2, 1800)] {
-        let settled =
+        let decided =
             decide(after_failures(failures), &failed(500, None), &SCHEDULE, Some(at(0)), at(0), 0.0);
         let progress = RetryProgress { planned_at: Some(at(wait)), ..after_failures(failures + 1) };
         let reason = DueReason::Step { number: failures + 1, of: 3, wait_ms: wait.unsigned_abs() * 1000 };
         assert_eq!(
-            settled,
+            decided,
             AttemptDecision {
                 next: AfterAttempt::Retry(Due { at: at(wait), reason }),
                 progress,

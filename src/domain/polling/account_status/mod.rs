@@ -85,7 +85,7 @@ pub struct AccountState {
     pub probe_at: Option<Timestamp>,
     pub throttled_until: Option<Timestamp>,
     pub detail: Option<String>,
-    /// Labels that failed in a row without a good answer between; not stored.
+    /// Labels that failed since the last answer that accepted the key; not stored.
     pub failed_labels: BTreeSet<i64>,
     /// Failures in a row; not stored.
     pub failures_in_a_row: u32,
@@ -129,7 +129,7 @@ impl AccountChange {
 const OUTAGE_FAILURES: u32 = 5;
 /// Number of labels from which on an outage is detected. With fewer, the backoff of each label is enough.
 const MIN_OUTAGE_LABELS: usize = 3;
-/// Time after a good answer in which failures are not an outage.
+/// Time after an answer that accepted the key, in which failures are not an outage.
 const OUTAGE_GRACE: SignedDuration = SignedDuration::from_secs(30);
 /// Maximum number of different failed labels in a row that an outage needs, for any number of labels.
 pub const MAX_OUTAGE_LABELS: usize = 20;
@@ -207,8 +207,8 @@ impl AccountState {
     }
 
     /// Applies an answer, about the row `label` if it was a poll. `labels` is the number of labels that the account
-    /// polls; it counts up to [`MAX_OUTAGE_LABELS`]. `probe`: the request was the probe of an account that is not ok. Answers
-    /// to requests that were in flight when the status changed are ignored.
+    /// polls; it counts up to [`MAX_OUTAGE_LABELS`]. `probe`: the request was the probe of an account that is not ok.
+    /// Answers to requests that were in flight when the status changed are ignored.
     pub fn observe(
         &mut self,
         label: Option<i64>,

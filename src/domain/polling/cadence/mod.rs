@@ -101,7 +101,7 @@ pub enum NextPoll {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedPoll {
     pub at: Timestamp,
-    /// Expected interval between polls at that time. Labels are served by lateness as a share of it.
+    /// Expected interval between polls at that time. Labels are served by lateness as a fraction of it.
     pub pace: Duration,
     pub reason: PollReason,
 }
@@ -119,7 +119,7 @@ pub struct Suggestion {
     pub known_rows: Vec<RowName>,
 }
 
-/// The largest share of an interval by which jitter moves it.
+/// The largest fraction of an interval by which jitter moves it.
 pub const POLL_JITTER: f64 = 0.08;
 
 impl Cadence {

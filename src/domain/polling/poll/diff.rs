@@ -62,7 +62,7 @@ type IsMilestone = fn(&TrackingEvent) -> bool;
 const IS_EXCEPTION: IsMilestone = |event| event.status() == Some(StatusCode::Exception);
 
 impl BeforeAfter<'_> {
-    /// Returns the milestones of scans that are new or became milestones, at any place in the list, and of the status.
+    /// Returns the milestones of scans that are new or became milestones, anywhere in the list, and of the status.
     /// A scan makes a milestone once.
     fn milestones(&self, events: &MessageEvents) -> Vec<Change> {
         let BeforeAfter { before, after, deliveries, .. } = *self;
@@ -120,18 +120,18 @@ impl BeforeAfter<'_> {
         candidates.into_iter().find(|event| self.is_newly(event, is))
     }
 
-    /// Returns the event of the scan at that place if it became a delivery with this answer.
+    /// Returns the event of the scan at that index if it became a delivery with this answer.
     fn new_delivery_at<'e>(
         &self,
         events: &'e MessageEvents,
-        place: Option<usize>,
+        index: Option<usize>,
     ) -> Option<&'e MessageEvent> {
-        let mut candidates = events.added.iter().chain(&events.revised).filter(|event| event.index == place);
-        candidates.find(|event| place.is_some() && self.is_newly(event, TrackingEvent::is_delivery))
+        let mut candidates = events.added.iter().chain(&events.revised).filter(|event| event.index == index);
+        candidates.find(|event| index.is_some() && self.is_newly(event, TrackingEvent::is_delivery))
     }
 
     fn is_newly(&self, event: &MessageEvent, is: IsMilestone) -> bool {
-        let now = event.index.and_then(|place| self.tracking.events.get(place));
+        let now = event.index.and_then(|index| self.tracking.events.get(index));
         let had_milestone = || match &event.previous {
             Some(raw) => TrackingEvent::parse(raw).is_ok_and(|before| is(&before)),
             // An event that returns unchanged made its milestone before.
@@ -140,24 +140,24 @@ impl BeforeAfter<'_> {
         now.is_some_and(is) && !had_milestone()
     }
 
-    /// Whether the newest scan, by its time or by its place, has the milestone already.
+    /// Whether the newest scan, by its time or by its index, has the milestone already.
     fn is_on_top(&self, is: IsMilestone) -> bool {
-        let newest = self.newest_where(|_| true).map(|place| &self.tracking.events[place]);
+        let newest = self.newest_where(|_| true).map(|index| &self.tracking.events[index]);
         [self.tracking.events.first(), newest].into_iter().flatten().any(is)
     }
 
     /// Returns the newest scan by its time; of equal times, the one listed first.
     fn newest_where(&self, wanted: impl Fn(&TrackingEvent) -> bool) -> Option<usize> {
         let wanted = self.tracking.events.iter().enumerate().rev().filter(|(_, event)| wanted(event));
-        wanted.max_by_key(|(_, event)| LocalTime::of(event)).map(|(place, _)| place)
+        wanted.max_by_key(|(_, event)| LocalTime::of(event)).map(|(index, _)| index)
     }
 
     /// Returns the scan of the new status: the newest with the same code, else the newest new one.
     fn status_event(&self, events: &MessageEvents) -> Option<EventId> {
         let status = self.after.status();
-        let place = self.newest_where(|event| status.is_some() && event.status() == status);
-        let id = |place| events.ids.iter().find(|(at, _)| *at == place).map(|(_, id)| *id);
-        place.and_then(id).or_else(|| events.added.last().map(|event| event.event_id))
+        let index = self.newest_where(|event| status.is_some() && event.status() == status);
+        let id = |index| events.ids.iter().find(|(at, _)| *at == index).map(|(_, id)| *id);
+        index.and_then(id).or_else(|| events.added.last().map(|event| event.event_id))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The schedule of an account: all labels that are polled, in memory.
 //!
 //! It selects the next label, sums up the demand of all labels, and holds what an unchanged answer needs, so that such
-//! an answer needs no database access. A label takes about 90 bytes: an [`Entry`], an index in a queue and an index in an
-//! index. The database is the truth: the schedule is read from it at start and after each change of the registry.
+//! an answer needs no database access. A label takes about 90 bytes: an [`Entry`], a ticket in a queue and a
+//! slot in the hash table by row. The database is the truth: the schedule is read from it at start and after each change
+//! of the registry.
 
 mod entry;
 mod queues;

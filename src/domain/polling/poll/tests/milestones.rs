@@ -1,4 +1,4 @@
-//! Milestones follow from new scans at any place in the list, once per scan. A delivery below a newer scan counts.
+//! Milestones follow from new scans anywhere in the list, once per scan. A delivery below a newer scan counts.
 
 use super::*;
 
@@ -73,10 +73,10 @@ fn a_delivery_below_a_newer_scan_is_announced_once_in_any_order_of_arrival() {
         // Without a change for three days, the label is finished, without a message.
         let last = life.read(&Reading::SameBytes, at(9 + 2 * DAY));
         assert_eq!((kinds(&last), last.poll_state.state), (vec![], LabelState::Active), "{order}");
-        let settled = life.read(&Reading::SameBytes, at(9 + 3 * DAY));
-        assert_eq!((kinds(&settled), settled.poll_state.state), (vec![], LabelState::Finished), "{order}");
+        let decided = life.read(&Reading::SameBytes, at(9 + 3 * DAY));
+        assert_eq!((kinds(&decided), decided.poll_state.state), (vec![], LabelState::Finished), "{order}");
         assert_eq!(
-            (settled.poll_state.next_poll_at, settled.poll_state.finished_at),
+            (decided.poll_state.next_poll_at, decided.poll_state.finished_at),
             (None, Some(at(9 + 3 * DAY)))
         );
 
