@@ -33,7 +33,8 @@ pub(super) fn are_scarce() -> bool {
     OPEN.load(Ordering::Relaxed) > max_connections() / 4 * 3
 }
 
-fn max_connections() -> usize {
+/// Returns the number of connections that the process may have at once.
+pub fn max_connections() -> usize {
     static MOST: OnceLock<usize> = OnceLock::new();
     *MOST.get_or_init(|| limit().map_or(usize::MAX, for_connections))
 }

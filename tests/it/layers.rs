@@ -26,7 +26,10 @@ const LAYERS: &[(&str, &str)] = &[
     ("sandbox", "clock domain"),
     ("simulation", "domain"),
     ("daemon", "clock config domain http notices shipstation store tls webhook workers"),
-    ("cli", "clock config daemon domain explanation http sandbox shipstation simulation store tls webhook"),
+    (
+        "cli",
+        "clock config daemon domain explanation http sandbox shipstation simulation store tls transport webhook",
+    ),
     ("main", "cli"),
     ("lib", ""),
 ];

@@ -19,6 +19,18 @@ async fn a_start_with_too_few_descriptors_names_them() {
 }
 
 #[tokio::test]
+async fn check_warns_if_more_requests_may_be_in_flight_than_connections_open() {
+    let site = Site::new(SandboxOptions::default()).await;
+    let text = site.configuration("[\"se-1\"]", "");
+    site.write(
+        "trackpost.toml",
+        &text.replace("events = [\"*\"]", "events = [\"*\"]\nmax_in_flight = 4000000"),
+    );
+    let (ok, printed, _) = site.try_command(&["check"]).await;
+    assert!(ok && printed.contains("max_in_flight") && printed.contains("connections at once"), "{printed}");
+}
+
+#[tokio::test]
 async fn without_descriptors_no_failure_is_counted_and_everything_arrives() {
     let site = Site::new(SandboxOptions::default()).await;
     let labels: Vec<String> = (0..40).map(|n| format!("\"se-{n}\"")).collect();

@@ -5,11 +5,12 @@ use serde::Serialize;
 use super::lines::{AccountLine, ForecastLine, SigningLine, SubscriberLine};
 use super::online::OnlineCheck;
 use crate::cli::{output, table};
-use crate::config::{Fault, Faults, LeftOut, Loaded};
+use crate::config::{Config, Fault, Faults, LeftOut, Loaded};
 use crate::domain::account::Account;
 use crate::domain::polling::outlook::AccountLimits;
 use crate::domain::words::counted;
 use crate::simulation::forecast::{Load, forecast};
+use crate::transport::max_connections;
 
 /// Report as printed by `--json`.
 #[derive(Debug, Default, Serialize)]
@@ -32,6 +33,24 @@ pub struct CheckReport {
     online: Option<Vec<OnlineCheck>>,
 }
 
+/// Warns if more requests may be in flight than connections may be open.
+fn too_much_in_flight(config: &Config) -> Vec<Fault> {
+    let accounts = config.accounts.values().map(|account| account.max_in_flight);
+    let subscribers = config.subscribers.values().filter(|subscriber| subscriber.enabled);
+    let sum: u64 =
+        accounts.chain(subscribers.map(|subscriber| subscriber.max_in_flight)).map(u64::from).sum();
+    let most = max_connections();
+    if sum <= most as u64 {
+        return Vec::new();
+    }
+    let problem = format!(
+        "is {sum} for all accounts and subscribers together, but this process may have {most} connections at once: the \
+         other requests wait"
+    );
+    let hint = "lower max_in_flight, or raise the limit of open files (LimitNOFILE= in the unit, ulimit -n in a shell)";
+    vec![Fault::new("limits", "max_in_flight", problem).hint(hint)]
+}
+
 impl CheckReport {
     pub fn of(loaded: &Loaded) -> Self {
         let config = &loaded.config;
@@ -51,7 +70,8 @@ impl CheckReport {
         Self {
             ok: true,
             faults: Vec::new(),
-            warnings: [&loaded.warnings[..], &reading.warnings, &overloads].concat(),
+            warnings: [&loaded.warnings[..], &reading.warnings, &overloads, &too_much_in_flight(config)]
+                .concat(),
             labels: Some(reading.label_set.labels()),
             label_faults: rows.kept,
             labels_left_out: rows.total,
