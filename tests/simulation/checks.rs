@@ -10,6 +10,7 @@ use trackpost::domain::label::{LabelId, LabelState};
 use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
 use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
 use trackpost::domain::polling::label_record::LabelRecord;
+use trackpost::domain::time::earlier;
 use trackpost::sandbox::ledger::{self, DeliveryRow, EventRow, Follows, Rows, ViolationKind};
 
 use super::daemon::Daemon;
@@ -224,7 +225,11 @@ impl World {
         let smallest = AdaptiveLimit { shrunk: Some((wall, 0.0)), ..AdaptiveLimit::default() };
         let minutes = self.db.labels.len() as i64 / i64::from(smallest.of(limit as u32, wall)) + 1;
         let latest = |row: i64| {
-            let promised = self.checks.promised.get(&row).copied();
+            // A label that was registered again has no promise yet: it is due since then.
+            let due = || {
+                Some(earlier(self.now, wall.duration_since(self.db.labels[&row].poll_state.next_poll_at?)))
+            };
+            let promised = self.checks.promised.get(&row).copied().or_else(due);
             promised.max(self.checks.disturbed_until).map(|at| at + LATE + SignedDuration::from_mins(minutes))
         };
         let late = self.polled_labels().find(|row| latest(*row).is_some_and(|at| self.now > at));
