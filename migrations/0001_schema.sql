@@ -33,7 +33,8 @@ CREATE TABLE labels (
     by_hand            INTEGER NOT NULL DEFAULT 0 CHECK (by_hand IN (0, 1)),
     by_discovery       INTEGER NOT NULL DEFAULT 0 CHECK (by_discovery IN (0, 1)),
     -- Removed by hand: discovery does not register it again.
-    dismissed          INTEGER NOT NULL DEFAULT 0 CHECK (dismissed IN (0, 1) AND (dismissed = 0 OR state = 'removed')),
+    removed_by_hand    INTEGER NOT NULL DEFAULT 0
+                       CHECK (removed_by_hand IN (0, 1) AND (removed_by_hand = 0 OR state = 'removed')),
     source             TEXT    NOT NULL CHECK (source IN ('config', 'file', 'cli', 'discovered')),
     metadata           TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(metadata) = 'object'),
     -- The label file that lists it; null: none.

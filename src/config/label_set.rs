@@ -184,8 +184,8 @@ impl LabelSet {
         self.by_account.iter().map(|labels| labels.records.len()).sum()
     }
 
-    /// Compares a label of the registry with the label set; `file_number` is `None` for a file that was not read. A label
-    /// that is the same is no longer wanted.
+    /// Compares a label of the registry with the label set; `file_number` is `None` for a file that was not read. An
+    /// equal label is no longer wanted.
     pub fn compare(
         &mut self,
         account: &str,

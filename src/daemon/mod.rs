@@ -29,6 +29,7 @@ use crate::shipstation::{self, NoClient};
 use crate::store::lock::DaemonLock;
 use crate::store::wal::LostCommits;
 use crate::store::{self, Store, StoreError};
+use crate::transport::{MIN_DESCRIPTORS, descriptor_limit};
 use crate::workers::heartbeat::Heartbeats;
 use crate::workers::learned_rates::SharedRates;
 use signals::SignalRequest;
@@ -60,6 +61,8 @@ pub enum DaemonError {
     Listen { listen: SocketAddr, error: io::Error },
     #[error(transparent)]
     Client(#[from] NoClient),
+    #[error("this process may have {0} files open at once; the daemon needs at least {MIN_DESCRIPTORS}")]
+    TooFewDescriptors(usize),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
     #[error("{worker} ended unexpectedly")]
@@ -75,6 +78,9 @@ impl DaemonError {
             Self::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse => Some(
                 "another process listens there: stop it, choose another port, or turn the server off with \"\"",
             ),
+            Self::TooFewDescriptors(_) => {
+                Some("raise the limit of open files: LimitNOFILE= in the unit, ulimit -n in a shell")
+            }
             _ => None,
         }
     }
@@ -139,6 +145,9 @@ impl Daemon {
         loaded: Loaded,
         signals: Signals,
     ) -> Result<Self, DaemonError> {
+        if let Some(limit) = descriptor_limit().filter(|limit| *limit < MIN_DESCRIPTORS) {
+            return Err(DaemonError::TooFewDescriptors(limit));
+        }
         let lock = take_lock(&loaded.config.store.path).await?;
         let listener = match loaded.config.http.listen {
             Some(listen) => {

@@ -84,8 +84,8 @@ pub enum BetweenRuns {
 const LONG_AWAY: SignedDuration = SignedDuration::from_hours(1);
 
 impl ClockRecord {
-    /// Continues the last run at `now`, after a `jump` between the two. Adds the time that did not pass, or was not
-    /// watched, to the gaps.
+    /// Continues the last run at `now`, after a `jump` between the two. Adds the time that did not pass, or in which
+    /// no daemon ran, to the gaps.
     pub fn continue_at(&mut self, now: Mark, jump: SignedDuration) -> BetweenRuns {
         let last = self.mark.wall;
         let away = now.wall.duration_since(last);

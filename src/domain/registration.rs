@@ -40,7 +40,7 @@ pub struct RegistrationRecord {
     pub by_hand: bool,
     pub by_discovery: bool,
     /// Removed by hand: discovery does not register it again.
-    pub dismissed: bool,
+    pub removed_by_hand: bool,
     pub source: Source,
     pub metadata: String,
     pub file_key: Option<i64>,
@@ -89,7 +89,7 @@ pub fn register(
         let after = stored.with_origin(wanted, change);
         return if after == *stored { RegistrationWrite::Nothing } else { RegistrationWrite::Update(after) };
     }
-    if stored.dismissed && change.by == RegisteredBy::Discovery {
+    if stored.removed_by_hand && change.by == RegisteredBy::Discovery {
         return RegistrationWrite::Nothing;
     }
     let revived = RegistrationRecord { finished_at: stored.finished_at, ..new };
@@ -132,7 +132,7 @@ pub fn withdraw(stored: &RegistrationRecord, change: RegistryChange) -> Option<R
         after.source = Source::Discovered;
     } else {
         let RegistrationRecord { state, next_poll_at, .. } = *stored;
-        after.dismissed = change.by == RegisteredBy::Hand;
+        after.removed_by_hand = change.by == RegisteredBy::Hand;
         after.before_removal = (change.by == RegisteredBy::Config).then_some(BeforeRemoval {
             at: change.now,
             state,
@@ -148,7 +148,7 @@ fn new_record(wanted: &WantedRegistration, change: RegistryChange) -> Registrati
         by_config: change.by == RegisteredBy::Config,
         by_hand: change.by == RegisteredBy::Hand,
         by_discovery: change.by == RegisteredBy::Discovery,
-        dismissed: false,
+        removed_by_hand: false,
         source: wanted.source,
         metadata: wanted.metadata.clone(),
         file_key: wanted.file_key,
@@ -259,7 +259,7 @@ mod tests {
             let Some(after) = after else { continue };
             let removed = after.state == Removed;
             assert_eq!(after.next_poll_at.is_none(), removed, "{by:?} {withdrawn:?}");
-            assert_eq!(after.dismissed, removed && withdrawn == Hand, "{by:?} {withdrawn:?}");
+            assert_eq!(after.removed_by_hand, removed && withdrawn == Hand, "{by:?} {withdrawn:?}");
             assert_eq!(
                 after.before_removal.is_some(),
                 removed && withdrawn == Config,

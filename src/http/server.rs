@@ -146,7 +146,8 @@ impl OpenConnections {
         self.open.len() < http_connections() || self.closable().is_some()
     }
 
-    /// Returns the oldest idle connection, else the one with the longest running response, if longer than the limit.
+    /// Returns the oldest idle connection, else the connection with the longest running response, if that runs longer than
+    /// the limit.
     fn closable(&self) -> Option<Id> {
         let now = millis(self.watch.elapsed());
         let of = |activity: &Activity| {

@@ -1,4 +1,4 @@
-//! A bounded list of entries in order; entries keep their number when old ones are dropped.
+//! A bounded list of entries in order; entries keep their number when old entries are dropped.
 
 use std::collections::VecDeque;
 

@@ -52,8 +52,8 @@ impl RowsWritten {
     }
 }
 
-/// Copies the pages of the WAL that no reader needs there. Returns the number of pages in the WAL and of those copied. Pages that could not be
-/// copied are copied by the next checkpoint.
+/// Copies the pages of the WAL that no reader needs there. Returns the numbers of pages in the WAL and of copied pages.
+/// Pages that could not be copied are copied by the next checkpoint.
 async fn passive(connection: &mut SqliteConnection) -> Option<(i64, i64)> {
     let done =
         sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(connection).await;

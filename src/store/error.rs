@@ -1,7 +1,5 @@
 //! Errors of the store, in plain words and with a hint.
 
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,8 +17,6 @@ pub enum StoreError {
     Damaged { path: PathBuf, what: String },
     #[error("the database{} failed: {}", path_suffix(path.as_deref()), meaning_of(error))]
     Failed { error: Arc<sqlx::Error>, path: Option<Arc<Path>> },
-    #[error("the database{} cannot be opened: no file descriptor is left", path_suffix(path.as_deref()))]
-    NoDescriptors { path: Option<Arc<Path>> },
     #[error("the database was closed, because trackpost stops or an earlier error ended it; see the log")]
     WriterGone,
     /// A task panicked; whether it wrote its result is unknown.
@@ -36,9 +32,6 @@ impl StoreError {
 
     /// The database at `path` could not be opened because of an error of SQLite.
     pub(super) fn open_failed(path: &Path, error: &sqlx::Error) -> Self {
-        if lacks_descriptors(error) {
-            return Self::NoDescriptors { path: Some(path.into()) };
-        }
         Self::open(path, meaning_of(error), meaning_and_hint(error).map(|(_, hint)| hint))
     }
 
@@ -46,7 +39,6 @@ impl StoreError {
     pub fn of(self, path: &Path) -> Self {
         match self {
             Self::Failed { error, path: None } => Self::Failed { error, path: Some(path.into()) },
-            Self::NoDescriptors { path: None } => Self::NoDescriptors { path: Some(path.into()) },
             named => named,
         }
     }
@@ -61,9 +53,6 @@ impl StoreError {
                  next start creates an empty database. Stop trackpost before you move or restore its database",
             ),
             Self::Damaged { .. } => Some(RESTORE),
-            Self::NoDescriptors { .. } => Some(
-                "raise the limit of open files (LimitNOFILE= in the unit, ulimit -n in a shell; fs.file-max for the whole machine) and start trackpost again",
-            ),
             Self::Failed { error, .. } => meaning_and_hint(error).map(|(_, hint)| hint),
             Self::WriterGone | Self::Panicked(_) => None,
         }
@@ -72,9 +61,7 @@ impl StoreError {
     /// Whether the database itself failed: its disk, its file or its content. Later errors on that connection have no
     /// meaning of their own.
     pub(super) fn is_database_failure(&self) -> bool {
-        let Self::Failed { error, .. } = self else {
-            return matches!(self, Self::Lost { .. } | Self::NoDescriptors { .. });
-        };
+        let Self::Failed { error, .. } = self else { return matches!(self, Self::Lost { .. }) };
         let failures = [READ_ONLY, IO, DAMAGED, FULL, CANNOT_OPEN, NO_DATABASE];
         primary_code(error).is_some_and(|code| failures.contains(&code))
     }
@@ -89,17 +76,8 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if lacks_descriptors(&error) {
-            return Self::NoDescriptors { path: None };
-        }
         Self::Failed { error: Arc::new(error), path: None }
     }
-}
-
-/// Whether SQLite could not open a file because this process or machine has no descriptor left.
-fn lacks_descriptors(error: &sqlx::Error) -> bool {
-    let used_up = |error: io::Error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
-    primary_code(error) == Some(CANNOT_OPEN) && File::open("/dev/null").is_err_and(used_up)
 }
 
 fn pid_suffix(pid: Option<u32>) -> String {

@@ -204,8 +204,8 @@ impl Store {
         Ok(())
     }
 
-    /// Checks the numbers of attempts. Attempts of ended deliveries are pruned after a while; those of pending
-    /// deliveries are kept, except from before a replay.
+    /// Checks the numbers of attempts. Attempts of ended deliveries are pruned after a while. Attempts of pending
+    /// deliveries are kept, except attempts before a replay.
     async fn check_attempts(&self, violations: &mut Vec<String>) -> Result<(), StoreError> {
         each!(
             self,

@@ -128,7 +128,7 @@ async fn write(tx: &mut SqliteConnection, labels: &[StoredRegistration]) -> Resu
                 .push(*label_key)
                 .push(record.next_poll_at.map(ms))
                 .push(record.last_answer_at.map(ms))
-                .push(i64::from(record.dismissed))
+                .push(i64::from(record.removed_by_hand))
                 .push(before_removal.map(|before_removal| ms(before_removal.at)))
                 .push(before_removal.map(|before_removal| before_removal.state.as_str()))
                 .push(before_removal.and_then(|before_removal| before_removal.next_poll_at).map(ms));
@@ -160,11 +160,12 @@ const INSERT: Bulk = insert!(
 );
 
 pub(super) const UPDATE: Bulk = Bulk {
-    before: "WITH new (label_key, next_poll_at, last_answer_at, dismissed, left_files_at, state_before_removal,
+    before: "WITH new (label_key, next_poll_at, last_answer_at, removed_by_hand, left_files_at, state_before_removal,
         next_poll_before_removal, state, by_config, by_hand, by_discovery, source, metadata, file_key, version) AS (",
     columns: 15,
     after: ") UPDATE labels SET next_poll_at = new.next_poll_at, last_answer_at = new.last_answer_at,
-        dismissed = new.dismissed, left_files_at = new.left_files_at, state_before_removal = new.state_before_removal,
+        removed_by_hand = new.removed_by_hand, left_files_at = new.left_files_at,
+        state_before_removal = new.state_before_removal,
         next_poll_before_removal = new.next_poll_before_removal, state = new.state, by_config = new.by_config,
         by_hand = new.by_hand, by_discovery = new.by_discovery, source = new.source, metadata = new.metadata,
         file_key = new.file_key, version = new.version
@@ -183,7 +184,7 @@ pub(super) const RESTART: Bulk = Bulk {
 /// Columns of a [`StoredRegistration`].
 macro_rules! columns {
     () => {
-        "l.label_key, by_config, by_hand, by_discovery, dismissed, source, metadata, file_key, version, state,
+        "l.label_key, by_config, by_hand, by_discovery, removed_by_hand, source, metadata, file_key, version, state,
          next_poll_at, finished_at, last_answer_at, left_files_at, state_before_removal, next_poll_before_removal"
     };
 }
@@ -248,7 +249,7 @@ fn stored_registration(row: &SqliteRow) -> Result<StoredRegistration, sqlx::Erro
         by_config: row.try_get("by_config")?,
         by_hand: row.try_get("by_hand")?,
         by_discovery: row.try_get("by_discovery")?,
-        dismissed: row.try_get("dismissed")?,
+        removed_by_hand: row.try_get("removed_by_hand")?,
         source: Source::parse(row.try_get("source")?).ok_or_else(|| unknown("source"))?,
         metadata: row.try_get("metadata")?,
         file_key: row.try_get("file_key")?,

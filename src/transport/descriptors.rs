@@ -39,8 +39,12 @@ pub fn max_connections() -> usize {
     *MOST.get_or_init(|| limit().map_or(usize::MAX, for_connections))
 }
 
+/// Number of descriptors without which the daemon cannot work: the database, the certificates of the system, and some
+/// connections.
+pub const MIN_DESCRIPTORS: usize = 40;
+
 /// Returns the limit of descriptors of the process; `None`: unlimited.
-fn limit() -> Option<usize> {
+pub fn limit() -> Option<usize> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     limit.and_then(|limit| usize::try_from(limit).ok())
 }

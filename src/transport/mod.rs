@@ -35,7 +35,7 @@ use origin::Route;
 
 pub use connection::AnswerBody;
 pub use connection::pool::ConnectionLimits;
-pub use descriptors::{http_connections, max_connections};
+pub use descriptors::{MIN_DESCRIPTORS, http_connections, limit as descriptor_limit, max_connections};
 pub use failure::{ExchangeFailure, FailureCause};
 pub use origin::shown_location;
 pub use resolver::check_literal;

@@ -173,7 +173,7 @@ async fn the_quota_holds_over_a_restart_with_the_clock_set_back() {
     }
 }
 
-/// The requests of the last minute stay as old as they are, whatever the clock does, running or between two runs.
+/// The requests of the last minute keep their age when the clock jumps, in a run or between two runs.
 #[tokio::test]
 async fn counted_requests_keep_their_age_when_the_clock_jumps() {
     for jump in [120, 90_000, -30, -3_600] {

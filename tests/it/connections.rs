@@ -106,7 +106,7 @@ async fn a_reused_connection_that_closes_unanswered_is_not_a_failure_of_a_receiv
 
 #[tokio::test]
 async fn a_408_on_an_idle_connection_is_not_a_failure() {
-    // Some servers send 408 on a connection before they close it, whatever the request.
+    // Some servers send 408 on a connection before they close it, for any request.
     let peer = Peer::new(|received| match received.number {
         0 => Reply::Bytes(answer("200 OK", &in_transit())),
         _ => Reply::Last(answer("408 Request Timeout", "")),

@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("http", "clock config domain explanation metrics notices shortage simulation store transport workers"),
     ("sandbox", "clock domain"),
     ("simulation", "domain"),
-    ("daemon", "clock config domain http notices shipstation store tls webhook workers"),
+    ("daemon", "clock config domain http notices shipstation store tls transport webhook workers"),
     (
         "cli",
         "clock config daemon domain explanation http sandbox shipstation simulation store tls transport webhook",

@@ -225,7 +225,7 @@ impl World {
         let smallest = AdaptiveLimit { shrunk: Some((wall, 0.0)), ..AdaptiveLimit::default() };
         let minutes = self.db.labels.len() as i64 / i64::from(smallest.of(limit as u32, wall)) + 1;
         let latest = |row: i64| {
-            // A label that was registered again has no promise yet: it is due since then.
+            // A label without a promise is new or registered again. Its due time is the time of the registration.
             let due = || {
                 Some(earlier(self.now, wall.duration_since(self.db.labels[&row].poll_state.next_poll_at?)))
             };

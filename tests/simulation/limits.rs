@@ -22,8 +22,8 @@ pub struct Limits {
     months: BTreeMap<Timestamp, u64>,
     /// Real time of the last request, of the last jump of the clock, or of the last start that counted requests as sent.
     last_request: Option<Timestamp>,
-    /// By a waiting row and another one: the waits of the other one that ended with a poll while the first one waited.
-    /// Their sum and the longest of them, in seconds.
+    /// By the row of a waiting label and the row of another label: the waits of the other label that ended with a poll
+    /// meanwhile, as their sum and the longest, in seconds.
     passed_over: BTreeMap<(i64, i64), (f64, f64)>,
     /// Latest `created_at` from which a walk without a position began.
     listed_from: Option<Timestamp>,

@@ -182,7 +182,7 @@ fn a_quote_across_rows_is_reported_and_the_rows_are_read() {
     // A value of several lines is valid.
     let (labels, faults) = csv("label_id,note\nse-1,\"two\nlines, \"\"so\"\"\"\r\nse-2,x\n");
     assert_eq!((labels.len(), faults.len()), (2, 0), "{faults:?}");
-    // A row has at most 64 KiB, over all its lines, and those after it are read.
+    // A row has at most 64 KiB, over all its lines; the rows after a longer one are read.
     let long: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
     let (labels, faults) = csv(&format!("label_id,note\nse-1,\"{long}\"\nse-2,x\n"));
     assert_eq!(labels, ["se-2"]);

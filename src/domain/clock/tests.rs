@@ -98,7 +98,7 @@ fn a_run_continues_the_gaps_of_the_last_one() {
     let (between, gap) = run(mark(ended + 125, 105));
     assert!(matches!(between, BetweenRuns::Jumped(jump) if jump.by().as_secs() == 120), "{between:?}");
     assert_eq!(gap, 61 * DAY - 4 + 120);
-    // It was set right by a day while nothing ran for an hour: none of that time was watched.
+    // It was set right by a day while nothing ran for an hour: no daemon ran in that time.
     let (between, gap) = run(mark(ended + DAY + 3_600, 3_700));
     assert!(matches!(between, BetweenRuns::Jumped(jump) if jump.by().as_secs() == DAY), "{between:?}");
     assert_eq!(gap, 61 * DAY - 4 + DAY + 3_600);

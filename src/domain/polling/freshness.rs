@@ -100,8 +100,8 @@ pub fn delays_of_events(
     answer: &[TrackingEvent],
     now: Timestamp,
 ) -> Vec<Measurement> {
-    let watched = label.poll_state.state == LabelState::Active;
-    let Some(answered_at) = label.poll_state.last_answer_at.filter(|_| watched) else { return Vec::new() };
+    let is_active = label.poll_state.state == LabelState::Active;
+    let Some(answered_at) = label.poll_state.last_answer_at.filter(|_| is_active) else { return Vec::new() };
     let own = Bucket::of(now.duration_since(answered_at));
     let new = added.iter().filter(|event| !event.late_now && !event.returned);
     let measurements = new.flat_map(|event| {

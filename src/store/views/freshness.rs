@@ -24,7 +24,7 @@ pub struct Series {
 }
 
 impl Store {
-    /// Returns all counts since the day of `since`, UTC. Without `since`, all counts; those never decrease.
+    /// Returns all counts since the day of `since`, UTC. Without `since`, the sums of all days, which never decrease.
     pub async fn freshness(&self, since: Option<Timestamp>) -> Result<Vec<Series>, StoreError> {
         let since = since.map_or(0, day_of);
         let rows = sqlx::query!(

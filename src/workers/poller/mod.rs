@@ -154,7 +154,7 @@ impl Poller {
         self.flush(now).await
     }
 
-    /// Writes the batch, after the one that is being written.
+    /// Writes the batch, after the batch that is being written.
     async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.writing.drain().await?;
         match self.take_batch(now) {

@@ -200,6 +200,58 @@ async fn a_label_in_the_configuration_and_in_the_list_is_one_label() {
 }
 
 #[tokio::test]
+async fn a_label_in_a_file_and_in_the_list_is_one_label() {
+    let mut harness = harness().await;
+    harness.make([1]);
+    harness.says("se-1", &in_transit());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("labels.txt");
+    std::fs::write(&file, "se-1\nse-900\n").unwrap();
+    let mut registrar = harness.registrar("FILES", &format!("[{file:?}]"));
+    // The file is read once it has not changed for a second, and a label may be missing for a minute.
+    harness.pass(seconds(5));
+    registrar.step(harness.now()).await.unwrap();
+    harness.discover().await;
+    assert_eq!(harness.states().await[0], ("se-1".into(), "active".into(), "file".into()));
+    harness.poll().await;
+    let answered = "SELECT count(last_answer_at) FROM labels WHERE label_id = 'se-1'";
+    assert_eq!(harness.count(answered).await, 1);
+
+    std::fs::write(&file, "se-900\n").unwrap();
+    for _ in 0..4 {
+        harness.pass(seconds(61));
+        registrar.step(harness.now()).await.unwrap();
+    }
+    assert_eq!(harness.states().await[0], ("se-1".into(), "active".into(), "discovered".into()));
+    assert_eq!(harness.count(answered).await, 1, "it was polled all the time");
+}
+
+#[tokio::test]
+async fn a_label_found_after_it_left_its_file_was_not_polled_in_between() {
+    let mut harness = harness().await;
+    harness.make([1]);
+    harness.says("se-1", &in_transit());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("labels.txt");
+    std::fs::write(&file, "se-1\nse-900\n").unwrap();
+    let mut registrar = harness.registrar("FILES", &format!("[{file:?}]"));
+    harness.pass(seconds(5));
+    registrar.step(harness.now()).await.unwrap();
+    harness.poll().await;
+    let answered = "SELECT count(last_answer_at) FROM labels WHERE label_id = 'se-1'";
+    assert_eq!(harness.count(answered).await, 1);
+    std::fs::write(&file, "se-900\n").unwrap();
+    for _ in 0..4 {
+        harness.pass(seconds(61));
+        registrar.step(harness.now()).await.unwrap();
+    }
+    assert_eq!(harness.row("se-1").await.state, "removed");
+    harness.pass(hours(6));
+    harness.discover().await;
+    assert_eq!((harness.row("se-1").await.state.as_str(), harness.count(answered).await), ("active", 0));
+}
+
+#[tokio::test]
 async fn the_first_poll_is_a_baseline_if_configured() {
     let mut harness =
         Harness::with(&format!("{DISCOVER}{ORDERS}[registration]\nfirst_poll = \"baseline\"\n")).await;

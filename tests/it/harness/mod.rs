@@ -194,12 +194,17 @@ impl Harness {
 
     /// Sets `registration.labels` of the configuration to `labels`.
     pub async fn configure(&self, labels: &str) {
-        let variables =
-            [("TRACKPOST__ACCOUNTS__MAIN__API_KEY", API_KEY), ("TRACKPOST__REGISTRATION__LABELS", labels)];
+        self.registrar("LABELS", labels).step(self.now()).await.unwrap();
+    }
+
+    /// Returns a registrar for a configuration with this key of `registration`.
+    pub fn registrar(&self, key: &str, value: &str) -> Registrar {
+        let key = format!("TRACKPOST__REGISTRATION__{key}");
+        let variables = [("TRACKPOST__ACCOUNTS__MAIN__API_KEY", API_KEY), (&key, value)];
         let loaded = Config::builtin(&variables.into_iter().collect()).unwrap();
         let mut registrar = Registrar::new(self.store().clone());
         registrar.configure(Arc::new(loaded.sources));
-        registrar.step(self.now()).await.unwrap();
+        registrar
     }
 
     /// Lets the API return this tracking answer for `label` from now on.

@@ -1,4 +1,4 @@
-//! Seconds watched and changes seen, by age, hour and weekday.
+//! Seconds polled and changes seen, by age, hour and weekday.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::Period;
 pub(super) const AGES: [f64; 17] =
     [0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 24.0, 36.0, 48.0, 72.0, 120.0, 240.0];
 
-/// Seconds watched, and changes seen in them.
+/// Seconds polled, and changes seen in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Count {
     pub seconds: f64,

@@ -1,6 +1,6 @@
 //! Change rates learned from the answers of this installation: the age and the time of the day at which changes come.
 //!
-//! Each wait between two good answers adds seconds watched and changes seen, by carrier, service and state, by the time
+//! Each wait between two good answers adds seconds polled and changes seen, by carrier, service and state, by the time
 //! since the last change, and by hour and weekday at the destination. Changes divided by seconds are the rate of
 //! changes, which shows when a poll is worth most. Waits without a change count too. Nothing is kept about a single
 //! label.

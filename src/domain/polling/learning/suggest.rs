@@ -51,7 +51,7 @@ impl<'a> PollRates<'a> {
             None => rate_counts.ages.iter().zip(rates(row)).map(|(count, rate)| count.seconds * rate).sum(),
         };
         let rate = rate_counts.base();
-        // The mean square root of the ratios over the time watched. Dividing by it keeps the number of polls.
+        // The mean square root of the ratios over the time polled. Dividing by it keeps the number of polls.
         let mean_root = |counts: &[Count]| {
             let roots: f64 = counts.iter().map(|count| (count.seconds * count.changes / rate).sqrt()).sum();
             roots / rate_counts.seconds()

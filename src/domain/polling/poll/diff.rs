@@ -114,7 +114,7 @@ impl BeforeAfter<'_> {
         Change::Reopened { from: self.before.status_pair(), to: self.after.status_pair(), event }
     }
 
-    /// Returns the newest scan that has the milestone now and had it not before: new scans first, then revised ones.
+    /// Returns the newest scan that has the milestone now and did not have it before: new scans first, then revised scans.
     fn newest<'e>(&self, events: &'e MessageEvents, is: IsMilestone) -> Option<&'e MessageEvent> {
         let candidates = events.added.iter().rev().chain(events.revised.iter().rev());
         candidates.into_iter().find(|event| self.is_newly(event, is))

@@ -1,4 +1,4 @@
-//! A simulated vendor and process: discovery registers each label once, whatever happens between two pages.
+//! A simulated vendor and process: discovery registers each label once, also if the list changes between two pages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,10 +123,10 @@ proptest! {
         let once: BTreeSet<&String> = taken_up.iter().collect();
         prop_assert_eq!(once.len(), taken_up.len());
         for (number, made) in made.iter().enumerate() {
-            let watched = registry.get(&format!("se-{number}")).copied();
+            let polled = registry.get(&format!("se-{number}")).copied();
             match made.voided_ms {
-                Some(_) => prop_assert_ne!(watched, Some(true), "se-{} is void: {:?}", number, made),
-                None => prop_assert_eq!(watched, Some(true), "se-{} is missed: {:?}", number, made),
+                Some(_) => prop_assert_ne!(polled, Some(true), "se-{} is void: {:?}", number, made),
+                None => prop_assert_eq!(polled, Some(true), "se-{} is missed: {:?}", number, made),
             }
         }
     }
