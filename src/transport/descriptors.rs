@@ -41,7 +41,7 @@ pub fn max_connections() -> usize {
 
 /// Number of descriptors without which the daemon cannot work: the database, the certificates of the system, and some
 /// connections.
-pub const MIN_DESCRIPTORS: usize = 40;
+pub const MIN_DESCRIPTORS: usize = 64;
 
 /// Returns the limit of descriptors of the process; `None`: unlimited.
 pub fn limit() -> Option<usize> {

@@ -14,8 +14,8 @@ use crate::status::{get, kinds};
 async fn a_start_with_too_few_descriptors_names_them() {
     let site = Site::new(SandboxOptions::default()).await;
     site.write("trackpost.toml", &site.configuration("[\"se-1\"]", ""));
-    let log = fails(site.start_after("ulimit -n 39")).await;
-    assert!(log.contains("may have 39 files open at once") && log.contains("LimitNOFILE"), "{log}");
+    let log = fails(site.start_after("ulimit -n 63")).await;
+    assert!(log.contains("may have 63 files open at once") && log.contains("LimitNOFILE"), "{log}");
     assert!(!site.database().exists(), "nothing was begun");
 }
 
