@@ -209,6 +209,9 @@ CREATE TABLE attempts (
     detail         TEXT,
     answer         TEXT,
     retry_after_ms INTEGER,
+    -- As decided after the attempt: the end of `Retry-After`, and the time of the next attempt.
+    retry_after_until INTEGER,
+    retry_at       INTEGER,
     PRIMARY KEY (delivery_key, attempt)
 ) STRICT, WITHOUT ROWID;
 

@@ -249,6 +249,8 @@ mod tests {
             status: Some(500),
             detail: None,
             retry_after: None,
+            retry_after_until: None,
+            retry_at: None,
             answer: None,
         };
         let text = |waited, again| then(&failed, &delivery(), waited, again).unwrap();

@@ -159,8 +159,10 @@ fn attempt_details(
         let made = starts.get(index + 1).copied();
         let next = made.or(delivery.next_attempt_at);
         let waited = next.map(|next| elapsed(ended_at, next));
-        let effect =
-            attempt.retry_after.zip(waited).map(|(effect, waited)| RetryAfterEffect::of(effect, waited));
+        let effect = attempt
+            .retry_after
+            .zip(attempt.retry_after_until)
+            .map(|(requested, until)| RetryAfterEffect::of(requested, until, attempt.retry_at, next));
         let again =
             queued_again_at.filter(|again| *again >= ended_at && next.is_none_or(|next| *again <= next));
         AttemptDetail {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::named_enum::named_enum;
@@ -76,25 +77,26 @@ pub enum RetryAfterEffect {
     Honoured,
     /// More than 24 h were requested; the wait was 24 h.
     Capped,
-    /// The next attempt came later anyway: by the retry schedule, as a probe, or because no daemon ran.
+    /// The decided time is later anyway: by the retry schedule, or as a probe.
     LaterAnyway,
     /// The next attempt came sooner: by hand, or because the URL changed.
     Overruled,
 }
 
-/// Precision of recorded waits.
-const TOLERANCE: Duration = Duration::from_secs(1);
-
 impl RetryAfterEffect {
-    /// Returns the effect of a `Retry-After` of `requested`, if the next attempt comes `waited` after the end of this
-    /// one.
-    pub fn of(requested: Duration, waited: Duration) -> Self {
-        let granted = requested.min(LONGEST_RETRY_AFTER);
-        if waited + TOLERANCE < granted {
+    /// Returns the effect of a `Retry-After` of `requested`, which ends at `until`. `decided`: the time of the next
+    /// attempt as decided after this one. `next`: its time as it came, or as it is planned now.
+    pub fn of(
+        requested: Duration,
+        until: Timestamp,
+        decided: Option<Timestamp>,
+        next: Option<Timestamp>,
+    ) -> Self {
+        if next.is_some_and(|next| next < until) {
             Self::Overruled
-        } else if waited > granted + TOLERANCE {
+        } else if decided.is_some_and(|decided| decided > until) {
             Self::LaterAnyway
-        } else if requested > granted {
+        } else if requested > LONGEST_RETRY_AFTER {
             Self::Capped
         } else {
             Self::Honoured
@@ -135,26 +137,25 @@ mod tests {
     }
 
     #[test]
-    fn the_effect_of_a_retry_after_follows_from_the_wait() {
+    fn the_effect_of_a_retry_after_follows_from_the_decision_and_the_next_attempt() {
         let seconds = Duration::from_secs;
-        for (requested, waited, effect) in [
-            (60, 60, RetryAfterEffect::Honoured),
-            (3, 5, RetryAfterEffect::LaterAnyway),
-            (60, 5, RetryAfterEffect::Overruled),
-            (0, 0, RetryAfterEffect::Honoured),
-            (100_000, 86_400, RetryAfterEffect::Capped),
-            (86_400, 86_400, RetryAfterEffect::Honoured),
-            (100_000, 90_000, RetryAfterEffect::LaterAnyway),
+        let at = |second: i64| Timestamp::from_second(1_790_000_000 + second).unwrap();
+        for (requested, until, decided, next, effect) in [
+            (60, 60, 60, Some(60), RetryAfterEffect::Honoured),
+            // The attempt began late, because no daemon ran.
+            (60, 60, 60, Some(9_000), RetryAfterEffect::Honoured),
+            // A 429 holds the whole subscriber longer than the schedule of the message.
+            (60, 60, 5, Some(60), RetryAfterEffect::Honoured),
+            (60, 60, 5, None, RetryAfterEffect::Honoured),
+            (3, 3, 5, Some(5), RetryAfterEffect::LaterAnyway),
+            (60, 60, 60, Some(59), RetryAfterEffect::Overruled),
+            (0, 0, 0, Some(0), RetryAfterEffect::Honoured),
+            (100_000, 86_400, 86_400, Some(86_400), RetryAfterEffect::Capped),
+            (86_400, 86_400, 86_400, Some(86_400), RetryAfterEffect::Honoured),
+            (100_000, 86_400, 90_000, Some(90_000), RetryAfterEffect::LaterAnyway),
         ] {
-            assert_eq!(
-                RetryAfterEffect::of(seconds(requested), seconds(waited)),
-                effect,
-                "{requested} {waited}"
-            );
+            let found = RetryAfterEffect::of(seconds(requested), at(until), Some(at(decided)), next.map(at));
+            assert_eq!(found, effect, "{requested} {until} {decided} {next:?}");
         }
-        assert_eq!(
-            RetryAfterEffect::of(seconds(60), Duration::from_millis(60_004)),
-            RetryAfterEffect::Honoured
-        );
     }
 }

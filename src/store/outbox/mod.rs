@@ -206,8 +206,9 @@ async fn read_stored(
 
 const INSERT_ATTEMPTS: Bulk = insert!(
     "attempts
-     (delivery_key, attempt, started_at, duration_ms, outcome, status, detail, answer, retry_after_ms)",
-    9
+     (delivery_key, attempt, started_at, duration_ms, outcome, status, detail, answer, retry_after_ms,
+      retry_after_until, retry_at)",
+    11
 );
 
 const UPDATE_DELIVERIES: Bulk = Bulk {
@@ -248,7 +249,9 @@ async fn write_attempts(
                 .push(attempt.outcome.status().map(i64::from))
                 .push(attempt.detail.clone())
                 .push(attempt.answer.clone())
-                .push(attempt.retry_after.map(millis));
+                .push(attempt.retry_after.map(millis))
+                .push(write.to.retry_after_until.map(ms))
+                .push(write.to.next.due().filter(|_| write.was_pending).map(|due| ms(due.at)));
         })
         .await?;
     // If a delivery was in flight twice, the last attempt that ended it counts.
@@ -263,10 +266,7 @@ async fn write_attempts(
     UPDATE_DELIVERIES
         .execute(tx, &pending, |write, values| {
             let (to, now) = (&write.to, ms(write.ended.ended_at));
-            let plan = match to.next {
-                AfterAttempt::Retry(plan) => Some(plan),
-                AfterAttempt::Delivered | AfterAttempt::Dead => None,
-            };
+            let plan = to.next.due();
             let (state, delivered_at) = match to.next {
                 AfterAttempt::Delivered => ("delivered", Some(now)),
                 AfterAttempt::Retry(_) => ("pending", None),

@@ -31,7 +31,7 @@ impl Store {
     ) -> Result<HashMap<i64, Vec<AttemptView>>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT a.delivery_key AS "delivery_key!", a.attempt AS "attempt!", a.started_at, a.duration_ms, a.outcome,
-                      a.status, a.detail, a.answer, a.retry_after_ms
+                      a.status, a.detail, a.answer, a.retry_after_ms, a.retry_after_until, a.retry_at
                FROM messages m JOIN deliveries d USING (message_key) JOIN attempts a USING (delivery_key)
                WHERE m.label_key = ? AND m.seq >= ? ORDER BY m.seq DESC, a.delivery_key, a.attempt DESC LIMIT ?"#,
             row,
@@ -59,7 +59,7 @@ impl Store {
                    WHERE delivery_key > (SELECT max(delivery_key) FROM deliveries) - ?4 AND subscriber = ?1
                )
                SELECT m.message_id, m.label_id, m.type AS kind, a.attempt AS "attempt!", a.started_at, a.duration_ms, a.outcome,
-                      a.status, a.detail, a.answer, a.retry_after_ms
+                      a.status, a.detail, a.answer, a.retry_after_ms, a.retry_after_until, a.retry_at
                FROM searched JOIN attempts a USING (delivery_key) JOIN deliveries d USING (delivery_key)
                     JOIN messages m USING (message_key)
                WHERE a.outcome <> 'accepted' ORDER BY a.started_at DESC LIMIT ?2"#,

@@ -53,6 +53,11 @@ pub struct AttemptView {
     pub detail: Option<String>,
     #[serde(rename = "retry_after_seconds", serialize_with = "seconds")]
     pub retry_after: Option<Duration>,
+    /// As decided after the attempt: the end of `Retry-After`, and the time of the next attempt.
+    #[serde(skip)]
+    pub retry_after_until: Option<Timestamp>,
+    #[serde(skip)]
+    pub retry_at: Option<Timestamp>,
     /// The first KiB of the receiver's answer.
     pub answer: Option<String>,
 }
@@ -148,6 +153,8 @@ macro_rules! attempt_view {
             status: $row.status,
             detail: $row.detail,
             retry_after: $row.retry_after_ms.map(|ms| Duration::from_millis(count(ms))),
+            retry_after_until: $row.retry_after_until.map(at),
+            retry_at: $row.retry_at.map(at),
             answer: $row.answer,
         }
     };
@@ -247,7 +254,8 @@ impl Store {
     /// Returns all recorded attempts of a delivery, in order. Old ones are pruned.
     pub async fn attempts_of(&self, row: i64) -> Result<Vec<AttemptView>, StoreError> {
         let rows = sqlx::query!(
-            "SELECT attempt, started_at, duration_ms, outcome, status, detail, answer, retry_after_ms
+            "SELECT attempt, started_at, duration_ms, outcome, status, detail, answer, retry_after_ms, retry_after_until,
+                 retry_at
              FROM attempts WHERE delivery_key = ? ORDER BY attempt",
             row
         )

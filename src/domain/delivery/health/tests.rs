@@ -140,7 +140,7 @@ fn failures_while_failing_do_not_count_for_the_schedule() {
     let mut fails = |health: &mut Health, seconds| {
         let decision = health.record(&ended(&attempt(DOWN, None), 1, progress, true), at(seconds)).0;
         progress = decision.progress;
-        decision.next.at()
+        decision.next.due().map(|due| due.at)
     };
     for _ in 2..50 {
         assert_eq!(fails(&mut health, 20), health.probe_at);
@@ -160,7 +160,7 @@ fn messages_accepted_before_the_first_failure_do_not_make_a_message_dead() {
     change_after(&mut health, OK, 2, 0);
     let worn = RetryProgress { failures: 3, since: Some(at(1)), planned_at: Some(at(4000)) };
     let again = health.record(&ended(&attempt(DOWN, None), 1, worn, false), at(4000)).0;
-    assert_eq!(again.next.at(), Some(at(5800)));
+    assert_eq!(again.next.due().map(|due| due.at), Some(at(5800)));
     change_after(&mut health, OK, 2, 5000);
     let dead = health.record(&ended(&attempt(DOWN, None), 1, again.progress, false), at(5800)).0;
     assert_eq!(dead.next, AfterAttempt::Dead);
@@ -207,7 +207,12 @@ fn retry_after_holds_probes_and_its_message() {
     assert_eq!(health.allowed(8, at(3604)), Allowed::Nothing { until: Some(at(3605)) });
     assert_eq!(health.allowed(8, at(3605)), Allowed::Probe { newest: true }, "alternating");
     let later = attempt(DOWN, Some(7200));
-    let next = health.record(&ended(&later, 2, RetryProgress::default(), true), at(3605)).0.next.at();
+    let next = health
+        .record(&ended(&later, 2, RetryProgress::default(), true), at(3605))
+        .0
+        .next
+        .due()
+        .map(|due| due.at);
     assert_eq!(next, Some(at(3605 + 7200)));
 }
 

@@ -214,10 +214,10 @@ impl DueReason {
 }
 
 impl AfterAttempt {
-    /// Time of the next attempt, if there is one.
-    pub fn at(self) -> Option<Timestamp> {
+    /// Time of the next attempt and its reason, if there is one.
+    pub fn due(self) -> Option<Due> {
         match self {
-            Self::Retry(plan) => Some(plan.at),
+            Self::Retry(due) => Some(due),
             Self::Delivered | Self::Dead => None,
         }
     }

@@ -49,19 +49,26 @@ fn follows_the_schedule_within_ten_percent() {
         );
     }
     let late = decide(after_failures(1), &failed(500, None), &SCHEDULE, Some(at(0)), at(0), 1.0);
-    assert_eq!(late.next.at(), again(330));
+    assert_eq!(late.next.due().map(|due| due.at), again(330));
 }
 
 #[test]
 fn dead_only_if_others_were_accepted_since_the_first_failure() {
     assert_eq!(next(3, &failed(500, None), Some(5)), AfterAttempt::Dead);
     assert_eq!(next(3, &failed(500, None), Some(0)), AfterAttempt::Dead, "at the same instant, too");
-    assert_eq!(next(3, &failed(500, None), Some(-1)).at(), again(1810), "accepted before the first failure");
+    assert_eq!(
+        next(3, &failed(500, None), Some(-1)).due().map(|due| due.at),
+        again(1810),
+        "accepted before the first failure"
+    );
     for failures in [3, 400] {
-        assert_eq!(next(failures, &failed(500, None), None).at(), again(1810));
+        assert_eq!(next(failures, &failed(500, None), None).due().map(|due| due.at), again(1810));
     }
     assert_eq!(
-        decide(RetryProgress::default(), &failed(500, None), &[], Some(at(0)), at(10), 0.0).next.at(),
+        decide(RetryProgress::default(), &failed(500, None), &[], Some(at(0)), at(10), 0.0)
+            .next
+            .due()
+            .map(|due| due.at),
         again(10 + 86_400),
         "no schedule, and none accepted since"
     );
@@ -69,35 +76,42 @@ fn dead_only_if_others_were_accepted_since_the_first_failure() {
 
 #[test]
 fn a_later_retry_after_wins_up_to_a_day() {
-    assert_eq!(next(0, &failed(500, Some(3)), None).at(), again(15));
+    assert_eq!(next(0, &failed(500, Some(3)), None).due().map(|due| due.at), again(15));
     let decided = decide(RetryProgress::default(), &failed(500, Some(77)), &SCHEDULE, None, at(0), 0.0);
     assert_eq!(
-        (decided.next.at(), decided.retry_after_until, decided.hold_until),
+        (decided.next.due().map(|due| due.at), decided.retry_after_until, decided.hold_until),
         (again(77), Some(at(77)), None)
     );
     let long = decide(RetryProgress::default(), &failed(503, Some(999_999)), &SCHEDULE, None, at(0), 0.0);
-    assert_eq!((long.next.at(), long.hold_until), (again(86_400), Some(at(86_400))));
+    assert_eq!((long.next.due().map(|due| due.at), long.hold_until), (again(86_400), Some(at(86_400))));
 }
 
 #[test]
 fn a_deferred_message_keeps_its_progress_and_waits_for_the_probe() {
     let progress = after_failures(2);
     let deferred = defer_to_probe(progress, &failed(500, None), Some(at(40)), at(0));
-    assert_eq!((deferred.next.at(), deferred.progress), (again(40), progress));
+    assert_eq!((deferred.next.due().map(|due| due.at), deferred.progress), (again(40), progress));
     let decided = defer_to_probe(progress, &failed(500, Some(77)), Some(at(40)), at(0));
-    assert_eq!((decided.next.at(), decided.retry_after_until), (again(77), Some(at(77))));
-    assert_eq!(defer_to_probe(progress, &failed(500, None), None, at(3)).next.at(), again(3));
+    assert_eq!((decided.next.due().map(|due| due.at), decided.retry_after_until), (again(77), Some(at(77))));
+    assert_eq!(
+        defer_to_probe(progress, &failed(500, None), None, at(3)).next.due().map(|due| due.at),
+        again(3)
+    );
 }
 
 #[test]
 fn a_failed_early_attempt_waits_for_its_scheduled_time() {
     let progress = RetryProgress { planned_at: Some(at(300)), ..after_failures(2) };
     let early = decide(progress, &failed(500, None), &SCHEDULE, Some(at(5)), at(299), 0.0);
-    assert_eq!((early.next.at(), early.progress), (again(300), progress));
+    assert_eq!((early.next.due().map(|due| due.at), early.progress), (again(300), progress));
     let decided = decide(progress, &failed(500, Some(77)), &SCHEDULE, Some(at(5)), at(299), 0.0);
-    assert_eq!((decided.next.at(), decided.progress), (again(376), progress), "Retry-After is later");
+    assert_eq!(
+        (decided.next.due().map(|due| due.at), decided.progress),
+        (again(376), progress),
+        "Retry-After is later"
+    );
     let in_time = decide(progress, &failed(500, None), &SCHEDULE, Some(at(5)), at(300), 0.0);
-    assert_eq!((in_time.next.at(), in_time.progress.failures), (again(2100), 3));
+    assert_eq!((in_time.next.due().map(|due| due.at), in_time.progress.failures), (again(2100), 3));
     let accepted = Attempt { outcome: Outcome::Accepted { status: 200 }, ..failed(200, None) };
     let accepted = decide(progress, &accepted, &SCHEDULE, None, at(10), 0.0);
     assert_eq!((accepted.next, accepted.progress.planned_at), (AfterAttempt::Delivered, None));
