@@ -56,7 +56,7 @@ impl Client {
     /// # Errors
     /// The URL, the key or a proxy is not valid.
     pub fn new(tls: &Tls, account: &Account) -> Result<Self, NoClient> {
-        let no_client = |what: &str| NoClient(format!("account {}: {what}", account.name));
+        let no_client = |problem: &str| NoClient(format!("account {}: {problem}", account.name));
         let url: Url = account.base_url.parse().map_err(|_| no_client("base_url is not a valid URL"))?;
         let settings = Settings {
             tls: Arc::clone(tls),

@@ -27,8 +27,8 @@ pub enum BackupError {
     Source(StoreError),
     #[error("the copy could not be written to {}: {error}", path.display())]
     Copy { path: PathBuf, error: StoreError },
-    #[error("the copy failed its integrity check ({what}): the database or the disk of the copy is damaged")]
-    Damaged { what: String },
+    #[error("the copy failed its integrity check ({problem}): the database or the disk of the copy is damaged")]
+    Damaged { problem: String },
 }
 
 impl BackupError {
@@ -130,8 +130,8 @@ impl Backup {
         };
         match check.await {
             Ok(found) if found == "ok" => Ok(()),
-            Ok(found) => Err(BackupError::Damaged { what: found }),
-            Err(error) => Err(BackupError::Damaged { what: StoreError::from(error).to_string() }),
+            Ok(found) => Err(BackupError::Damaged { problem: found }),
+            Err(error) => Err(BackupError::Damaged { problem: StoreError::from(error).to_string() }),
         }
     }
 }

@@ -11,10 +11,10 @@ pub enum StoreError {
     #[error("the database {} is in use by another trackpost{}", path.display(), pid_suffix(*pid))]
     InUse { path: PathBuf, pid: Option<u32> },
     /// The path names another file than the open one. Later writes would be missing at the next start.
-    #[error("the database {} {what} while trackpost runs on it", path.display())]
-    Lost { path: PathBuf, what: String },
-    #[error("the database {} is damaged: {what}", path.display())]
-    Damaged { path: PathBuf, what: String },
+    #[error("the database {} {problem} while trackpost runs on it", path.display())]
+    Lost { path: PathBuf, problem: String },
+    #[error("the database {} is damaged: {problem}", path.display())]
+    Damaged { path: PathBuf, problem: String },
     #[error("the database{} failed: {}", path_suffix(path.as_deref()), meaning_of(error))]
     Failed { error: Arc<sqlx::Error>, path: Option<Arc<Path>> },
     #[error("the database was closed, because trackpost stops or an earlier error ended it; see the log")]

@@ -72,7 +72,7 @@ impl OpenFiles {
 
     /// Fails if the path names other files than the open ones: the next start would not find later writes.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        let lost = |what: String| Err(StoreError::Lost { path: self.path.clone(), what });
+        let lost = |problem: String| Err(StoreError::Lost { path: self.path.clone(), problem });
         match self.path.metadata() {
             Ok(file) if FileId::of(&file) != self.database => return lost("was replaced".to_owned()),
             Ok(file) if file.len() < MIN_DATABASE_BYTES => return lost("was emptied".to_owned()),

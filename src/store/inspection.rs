@@ -79,6 +79,6 @@ impl Store {
         if found == "ok" {
             return Ok(true);
         }
-        Err(StoreError::Damaged { path: self.path().to_owned(), what: found.replace('\n', "; ") })
+        Err(StoreError::Damaged { path: self.path().to_owned(), problem: found.replace('\n', "; ") })
     }
 }

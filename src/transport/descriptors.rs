@@ -17,8 +17,8 @@ impl ConnectionPermit {
         if OPEN.fetch_add(1, Ordering::Relaxed) < max_connections() {
             return Ok(permit);
         }
-        let what = format!("out of file descriptors for a connection ({} in use)", max_connections());
-        Err(ExchangeFailure::new(FailureCause::Shortage, what))
+        let detail = format!("out of file descriptors for a connection ({} in use)", max_connections());
+        Err(ExchangeFailure::new(FailureCause::Shortage, detail))
     }
 }
 

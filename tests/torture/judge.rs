@@ -149,7 +149,7 @@ pub async fn judge(machine: &Machine) -> Vec<(Option<String>, String)> {
 }
 
 /// Returns the history of a label, in order.
-pub async fn story(world: &World, label: &str) -> String {
+pub async fn history(world: &World, label: &str) -> String {
     let mut lines: Vec<(jiff::Timestamp, String)> = Vec::new();
     for request in
         world.sandbox.requests().into_iter().filter(|request| request.label.as_deref() == Some(label))
@@ -174,9 +174,9 @@ pub async fn story(world: &World, label: &str) -> String {
         }
     }
     lines.sort_by_key(|(at, _)| *at);
-    let mut story = String::new();
+    let mut history = String::new();
     for (at, line) in lines {
-        let _ = writeln!(story, "{at}  {line}");
+        let _ = writeln!(history, "{at}  {line}");
     }
     let mut connection = connect(&world.database()).await.unwrap();
     for (title, query) in [
@@ -199,7 +199,7 @@ pub async fn story(world: &World, label: &str) -> String {
     ] {
         let rows: Vec<String> =
             sqlx::query_scalar(query).bind(label).fetch_all(&mut connection).await.unwrap_or_default();
-        let _ = writeln!(story, "\n{title}:\n{}", rows.join("\n"));
+        let _ = writeln!(history, "\n{title}:\n{}", rows.join("\n"));
     }
-    story
+    history
 }

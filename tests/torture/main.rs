@@ -133,8 +133,8 @@ async fn report(machine: &Machine, found: &[(Option<String>, String)], directory
     let mut labels: Vec<&String> = found.iter().filter_map(|(label, _)| label.as_ref()).collect();
     labels.dedup();
     for label in labels.into_iter().take(HISTORIES) {
-        let path = directory.join(format!("story-{label}.txt"));
-        fs::write(&path, judge::story(&machine.world, label).await).unwrap();
+        let path = directory.join(format!("history-{label}.txt"));
+        fs::write(&path, judge::history(&machine.world, label).await).unwrap();
         println!("  history of {label}: {}", path.display());
     }
 }
