@@ -27,7 +27,9 @@ pub enum BackupError {
     Source(StoreError),
     #[error("the copy could not be written to {}: {error}", path.display())]
     Copy { path: PathBuf, error: StoreError },
-    #[error("the copy failed its integrity check ({problem}): the database or the disk of the copy is damaged")]
+    #[error(
+        "the copy failed its integrity check ({problem}): the database or the disk of the copy is damaged"
+    )]
     Damaged { problem: String },
 }
 
