@@ -108,10 +108,10 @@ CREATE INDEX labels_search ON labels (account, state, (label_id || char(10) || c
 CREATE INDEX labels_failing ON labels (account) WHERE failures > 0;
 
 CREATE TABLE tracking_events (
-    event_key     INTEGER PRIMARY KEY,         -- label_key * 2^20 + position: keeps a label's history together
+    event_key     INTEGER PRIMARY KEY,
     label_key     INTEGER NOT NULL REFERENCES labels (label_key) ON DELETE CASCADE,
     event_id      TEXT    NOT NULL,
-    position      INTEGER NOT NULL AS (event_key & 1048575),   -- in order of recording, oldest first
+    position      INTEGER NOT NULL CHECK (position >= 1),      -- in order of recording, oldest first
     revision      INTEGER NOT NULL CHECK (revision >= 1),
     late          INTEGER NOT NULL CHECK (late IN (0, 1)),
     first_seen_at INTEGER NOT NULL,
@@ -122,8 +122,8 @@ CREATE TABLE tracking_events (
     flapped       INTEGER NOT NULL DEFAULT 0 CHECK (flapped IN (0, 1)),
     fingerprints  BLOB    NOT NULL CHECK (length(fingerprints) > 0 AND length(fingerprints) % 16 = 0),
     raw           TEXT    NOT NULL,
-    UNIQUE (label_key, event_id),
-    CONSTRAINT event_keys_contain_the_label_key CHECK (event_key >> 20 = label_key)
+    UNIQUE (label_key, position),
+    UNIQUE (label_key, event_id)
 ) STRICT;
 
 CREATE TABLE event_changes (
@@ -148,7 +148,7 @@ CREATE TABLE subjects (
 ) STRICT;
 
 CREATE TABLE messages (
-    message_key  INTEGER PRIMARY KEY AUTOINCREMENT,
+    message_key  INTEGER PRIMARY KEY,          -- ascending, never used twice
     message_id   TEXT    NOT NULL UNIQUE,
     account      TEXT,
     label_key    INTEGER REFERENCES labels (label_key) ON DELETE CASCADE,
@@ -164,6 +164,15 @@ CREATE TABLE messages (
     CONSTRAINT only_label_messages_have_a_seq CHECK ((label_key IS NULL) = (seq IS NULL) AND (label_key IS NULL) = (label_id IS NULL))
 ) STRICT;
 
+-- One row: the highest keys of messages and deliveries when rows of these tables were last deleted.
+CREATE TABLE last_keys (
+    one          INTEGER PRIMARY KEY CHECK (one = 1),
+    message_key  INTEGER NOT NULL CHECK (message_key >= 0),
+    delivery_key INTEGER NOT NULL CHECK (delivery_key >= 0)
+) STRICT;
+
+INSERT INTO last_keys VALUES (1, 0, 0);
+
 -- Lower bound of the keys of messages created in this hour (since 1970) or later: start of a search by time.
 CREATE TABLE message_hours (
     hour        INTEGER PRIMARY KEY,
@@ -171,7 +180,7 @@ CREATE TABLE message_hours (
 ) STRICT;
 
 CREATE TABLE deliveries (
-    delivery_key    INTEGER PRIMARY KEY AUTOINCREMENT,
+    delivery_key    INTEGER PRIMARY KEY,   -- ascending, never used twice
     message_key     INTEGER NOT NULL REFERENCES messages (message_key) ON DELETE CASCADE,
     subscriber      TEXT    NOT NULL,
     format          TEXT    NOT NULL CHECK (format IN ('shipstation', 'shipengine', 'standard')),

@@ -1,6 +1,6 @@
 //! The feed: stored messages in commit order, for clients that fetch them.
 //!
-//! The only writer assigns ascending keys that are never used twice (AUTOINCREMENT), and its transactions do not
+//! The only writer assigns ascending keys that are never used twice, and its transactions do not
 //! overlap. So keys become visible in ascending order. A reader that continues after the last key it saw misses
 //! nothing, except messages that retention removed, and messages that a replay added to the feed of a subscriber after
 //! the reader had passed them. The latter are sent as callbacks.
@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::messages::LastKeys;
 use super::{Store, StoreError, at};
 use crate::domain::time::serialize_instant;
 
@@ -99,11 +100,8 @@ impl Store {
         if let Some(message_id) = there {
             return Ok(mark(&message_id) == cursor.mark);
         }
-        let highest: i64 =
-            sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages'")
-                .fetch_one(&self.readers)
-                .await?;
-        Ok(key <= highest)
+        let mut connection = self.readers.acquire().await?;
+        Ok(key <= LastKeys::read(&mut connection).await?.message)
     }
 
     /// Returns up to `limit` messages after `after`. With a subscriber, only messages that have a delivery to it.

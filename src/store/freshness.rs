@@ -1,4 +1,4 @@
-//! Daily counts of the freshness of changes, written with the polls that noticed them.
+//! Daily counts of the freshness of changes, written with the poller's batches.
 //!
 //! [`crate::domain::polling::freshness`] decides which values are counted; [`super::views::freshness`] reads them.
 
@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::bulk::{Bulk, insert};
+use super::polls::CarrierMeasurement;
 use super::{Store, StoreError, ms};
 use crate::domain::label::AccountName;
-use crate::domain::polling::freshness::Measurement;
 
 /// A day, in milliseconds.
 const DAY: i64 = 86_400_000;
@@ -26,35 +26,29 @@ const COUNT: Bulk = insert!(
     " ON CONFLICT DO UPDATE SET events = events + excluded.events"
 );
 
-/// A measurement with the columns under which it is counted.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct MeasurementRow<'a> {
-    pub account: &'a AccountName,
-    pub carrier: Option<&'a str>,
-    pub measurement: Measurement,
-    pub at: Timestamp,
-}
-
-/// Counts measurements in an open transaction. Without measurements it runs no statement.
+/// Counts measurements of an account on the day of `now` in an open transaction. Without measurements it runs no
+/// statement.
 pub(super) async fn count(
     tx: &mut SqliteConnection,
-    measurements: &[MeasurementRow<'_>],
+    account: &AccountName,
+    measurements: &[CarrierMeasurement],
+    now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     let mut counts: BTreeMap<_, i64> = BTreeMap::new();
-    for MeasurementRow { account, carrier, measurement, at } in measurements {
-        let what =
-            (measurement.kind.as_str(), measurement.delivered, day_of(*at), measurement.bucket.index());
-        *counts.entry((account.as_str(), carrier.unwrap_or_default(), what)).or_default() += 1;
+    for (carrier, measurement) in measurements {
+        let counted = (measurement.kind.as_str(), measurement.delivered, measurement.bucket.index());
+        *counts.entry((carrier.as_deref().unwrap_or_default(), counted)).or_default() += 1;
     }
     let counts: Vec<_> = counts.into_iter().collect();
+    let day = day_of(now);
     COUNT
-        .execute(tx, &counts, |((account, carrier, (kind, delivered, day, bucket)), events), values| {
+        .execute(tx, &counts, |((carrier, (kind, delivered, bucket)), events), values| {
             values
-                .push(*account)
+                .push(account.as_str())
                 .push(*carrier)
                 .push(*kind)
                 .push(*delivered)
-                .push(*day)
+                .push(day)
                 .push(i64::try_from(*bucket).unwrap_or(i64::MAX))
                 .push(*events);
         })

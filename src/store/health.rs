@@ -126,30 +126,32 @@ impl Store {
                 Box::pin(async move {
                     let subscriber = name.as_str();
                     // Must run before the first write of this hour.
-                    LastKeys::read_and_note_hour(tx, at(now)).await?;
-                    let message = sqlx::query_scalar!(
-                        r#"INSERT INTO messages (message_id, type, created_at, body) VALUES (?, ?, ?, ?)
-                           RETURNING message_key AS "key!""#,
+                    let last = LastKeys::read_and_note_hour(tx, at(now)).await?;
+                    let (message, delivery) = (last.message + 1, last.delivery + 1);
+                    sqlx::query!(
+                        "INSERT INTO messages (message_key, message_id, type, created_at, body) VALUES (?, ?, ?, ?, ?)",
+                        message,
                         ping.id,
                         PING,
                         now,
                         ping.body
                     )
-                    .fetch_one(&mut *tx)
+                    .execute(&mut *tx)
                     .await?;
                     let reason = DueReason::First.to_json();
-                    sqlx::query_scalar!(
-                        r#"INSERT INTO deliveries
-                            (message_key, subscriber, format, state, created_at, next_attempt_at, reason)
-                           VALUES (?1, ?2, 'standard', 'pending', ?3, ?3, ?4)
-                           RETURNING delivery_key AS "key!""#,
+                    sqlx::query!(
+                        "INSERT INTO deliveries
+                            (delivery_key, message_key, subscriber, format, state, created_at, next_attempt_at, reason)
+                         VALUES (?1, ?2, ?3, 'standard', 'pending', ?4, ?4, ?5)",
+                        delivery,
                         message,
                         subscriber,
                         now,
                         reason
                     )
-                    .fetch_one(&mut *tx)
-                    .await
+                    .execute(&mut *tx)
+                    .await?;
+                    Ok(delivery)
                 })
             })
             .await?;

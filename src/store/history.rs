@@ -17,7 +17,7 @@ macro_rules! history_of {
         concat!(
             "(SELECT group_concat(format('%d\x1f%s\x1f%d\x1f%d\x1f%d\x1f%d\x1f%d\x1f%d\x1f%s\x1f%s', position, event_id,
                 revision, late, missing_polls, retracted_at IS NOT NULL, fell_off, flapped, hex(fingerprints), raw), '\x1e')
-              FROM tracking_events WHERE event_key BETWEEN ", $label, " << 20 AND (", $label, " << 20) + 1048575)"
+              FROM tracking_events WHERE label_key = ", $label, ")"
         )
     };
 }
@@ -58,15 +58,9 @@ struct EventWrite<'a> {
     position: usize,
 }
 
-impl EventWrite<'_> {
-    fn key(&self) -> i64 {
-        (self.record.row << 20) + i64::try_from(self.position).unwrap_or(i64::MAX)
-    }
-}
-
 const INSERT: Bulk = insert!(
     "tracking_events
-     (event_key, label_key, event_id, revision, late, first_seen_at, fingerprints, raw)",
+     (label_key, position, event_id, revision, late, first_seen_at, fingerprints, raw)",
     8
 );
 
@@ -114,13 +108,12 @@ pub(super) async fn write_events(
             steps.extend(change.changes.iter().map(|step| (record, change.record.event_id, step)));
         }
     }
-    added.sort_by_key(EventWrite::key);
     INSERT
         .execute(tx, &added, |write, values| {
             let (event, now) = (write.event, ms(write.record.polled_at));
             values
-                .push(write.key())
                 .push(write.record.row)
+                .push(i64::try_from(write.position).unwrap_or(i64::MAX))
                 .push(event.event_id.to_string())
                 .push(event.revision)
                 .push(i64::from(event.late))

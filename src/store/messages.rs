@@ -60,32 +60,59 @@ impl MessageRow<'_> {
     }
 }
 
-/// The highest keys ever assigned. Only the inserting transaction uses them.
+/// The highest keys ever assigned: those of the rows, or those that were recorded before rows were deleted.
+/// `AUTOINCREMENT` would write one page more in each transaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastKeys {
-    message: i64,
-    delivery: i64,
+    pub message: i64,
+    pub delivery: i64,
 }
 
 impl LastKeys {
     /// Reads the keys before the first message of a transaction is written, and records where the hour of `now` begins.
     pub async fn read_and_note_hour(tx: &mut SqliteConnection, now: Timestamp) -> Result<Self, sqlx::Error> {
         let hour = hour_of(ms(now));
-        let (message, delivery, noted): (i64, i64, bool) = sqlx::query_as(
-            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0),
-                    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'deliveries'), 0),
-                    EXISTS (SELECT 1 FROM message_hours WHERE hour = ?)",
-        )
-        .bind(hour)
-        .fetch_one(&mut *tx)
-        .await?;
+        let (keys, noted) = Self::read_with_hour(tx, Some(hour)).await?;
         if !noted {
-            let next = message + 1;
+            let next = keys.message + 1;
             sqlx::query!("INSERT INTO message_hours (hour, message_key) VALUES (?, ?)", hour, next)
                 .execute(tx)
                 .await?;
         }
-        Ok(Self { message, delivery })
+        Ok(keys)
+    }
+
+    pub async fn read(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
+        Ok(Self::read_with_hour(connection, None).await?.0)
+    }
+
+    /// Reads the keys, and whether the begin of `hour` is recorded.
+    async fn read_with_hour(
+        connection: &mut SqliteConnection,
+        hour: Option<i64>,
+    ) -> Result<(Self, bool), sqlx::Error> {
+        let read = sqlx::query!(
+            r#"SELECT max(message_key, coalesce((SELECT max(message_key) FROM messages), 0)) AS "message!: i64",
+                   max(delivery_key, coalesce((SELECT max(delivery_key) FROM deliveries), 0)) AS "delivery!: i64",
+                   EXISTS (SELECT 1 FROM message_hours WHERE hour = ?) AS "noted!: bool"
+               FROM last_keys"#,
+            hour
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok((Self { message: read.message, delivery: read.delivery }, read.noted))
+    }
+
+    /// Records the keys before rows are deleted.
+    pub async fn record(tx: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "UPDATE last_keys SET
+                 message_key = max(message_key, coalesce((SELECT max(message_key) FROM messages), 0)),
+                 delivery_key = max(delivery_key, coalesce((SELECT max(delivery_key) FROM deliveries), 0))"
+        )
+        .execute(tx)
+        .await?;
+        Ok(())
     }
 }
 

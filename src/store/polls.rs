@@ -4,16 +4,17 @@
 //! each. A record is skipped whole if the registry changed its label since the poll was sent; the label is then due
 //! again.
 //!
-//! Unchanged polls are written in batches ([`PollBatch`]).
+//! Unchanged polls and all measurements of freshness are written in batches ([`PollBatch`]).
 //!
-//! Crash point: before a batch is written, its labels are polled once more.
+//! Crash point: before a batch is written, the labels of its unchanged polls are polled once more, and its measurements
+//! are lost.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::freshness::{self, MeasurementRow};
+use super::freshness;
 use super::history::write_events;
 use super::label_row;
 use super::messages::write_messages;
@@ -57,16 +58,6 @@ pub(super) async fn record(
     let taken: Vec<&PollRecord> = records.iter().filter(|record| accepted.contains(&record.row)).collect();
     write_events(tx, &taken).await?;
     new.extend(write_messages(tx, &taken).await?);
-    let measurements = taken.iter().flat_map(|record| {
-        record.plan.measurements.iter().map(|measurement| MeasurementRow {
-            account: &record.account_name,
-            carrier: record.plan.poll_state.carrier_code.as_deref(),
-            measurement: *measurement,
-            at: record.polled_at,
-        })
-    });
-    let measurements: Vec<MeasurementRow<'_>> = measurements.collect();
-    freshness::count(tx, &measurements).await?;
     let result = |record: &PollRecord| match accepted.contains(&record.row) {
         true => RecordResult::Done,
         false => RecordResult::Superseded,
@@ -74,15 +65,15 @@ pub(super) async fn record(
     Ok(records.iter().map(result).collect())
 }
 
-/// A measurement and the carrier of its label.
+/// A measurement of freshness and the carrier of its label.
 pub type CarrierMeasurement = (Option<Arc<str>>, Measurement);
 
-/// A poller's batch: unchanged polls and the requests that were counted.
+/// A poller's batch: unchanged polls, measurements, and the requests that were counted.
 #[derive(Debug)]
 pub struct PollBatch {
     pub account: AccountName,
     pub unchanged: Vec<UnchangedPoll>,
-    /// Measurements of the polls that were sent late, by carrier.
+    /// Of all polls.
     pub measurements: Vec<CarrierMeasurement>,
     pub usage: Usage,
     pub now: Timestamp,
@@ -91,13 +82,6 @@ pub struct PollBatch {
 /// Writes a poller's batch into an open transaction.
 pub(super) async fn flush(tx: &mut SqliteConnection, batch: &PollBatch) -> Result<(), sqlx::Error> {
     label_row::write_unchanged(tx, &batch.unchanged).await?;
-    let measurements = batch.measurements.iter().map(|(carrier, measurement)| MeasurementRow {
-        account: &batch.account,
-        carrier: carrier.as_deref(),
-        measurement: *measurement,
-        at: batch.now,
-    });
-    let measurements: Vec<MeasurementRow<'_>> = measurements.collect();
-    freshness::count(tx, &measurements).await?;
+    freshness::count(tx, &batch.account, &batch.measurements, batch.now).await?;
     usage::count(tx, &batch.account, &batch.usage, batch.now).await
 }

@@ -15,6 +15,7 @@
 use jiff::Timestamp;
 
 use super::bulk::{Bulk, Values};
+use super::messages::LastKeys;
 use super::reschedule::bind_schedule;
 use super::views::PAGE;
 use super::{Store, StoreError, at, hour_of, ms};
@@ -185,11 +186,15 @@ impl Store {
             .writer
             .write(move |tx| {
                 Box::pin(async move {
-                    let of = |before: &[StateBefore]| -> Vec<RepeatWrite> {
-                        writes.iter().filter(|write| before.contains(&write.before)).copied().collect()
+                    let last = LastKeys::read(tx).await?;
+                    let of = |before: &[StateBefore]| -> Vec<(i64, RepeatWrite)> {
+                        let writes = writes.iter().filter(|write| before.contains(&write.before)).copied();
+                        // Only new deliveries get these keys.
+                        (last.delivery + 1..).zip(writes).collect()
                     };
-                    let bind = |write: &RepeatWrite, values: &mut Values| {
+                    let bind = |(key, write): &(i64, RepeatWrite), values: &mut Values| {
                         values
+                            .push(*key)
                             .push(write.message)
                             .push(name.as_str().to_owned())
                             .push(write.before.as_str())
@@ -223,9 +228,9 @@ struct RepeatWrite {
 macro_rules! repeat {
     ($($after:literal),+) => {
         Bulk {
-            before: "WITH new (message, subscriber, before, format, now, next_attempt_at, reason, failures, failing_since,
+            before: "WITH new (delivery, message, subscriber, before, format, now, next_attempt_at, reason, failures, failing_since,
                 planned_at, retry_after_until) AS (",
-            columns: 11,
+            columns: 12,
             after: concat!(") ", $($after),+),
         }
     };
@@ -239,9 +244,9 @@ macro_rules! repeat {
 }
 
 const INSERT_MISSING_DELIVERIES: Bulk = repeat!(
-    "INSERT INTO deliveries (message_key, subscriber, format, lane, position, state, created_at, queued_again_at,
-                             next_attempt_at, reason)
-     SELECT m.message_key, new.subscriber, new.format, coalesce(m.label_key, -m.subject_key),
+    "INSERT INTO deliveries (delivery_key, message_key, subscriber, format, lane, position, state, created_at,
+                             queued_again_at, next_attempt_at, reason)
+     SELECT new.delivery, m.message_key, new.subscriber, new.format, coalesce(m.label_key, -m.subject_key),
             iif(m.label_key IS NOT NULL, m.seq, iif(m.subject_key IS NOT NULL, m.message_key, NULL)),
             'pending', new.now, new.now, new.next_attempt_at, new.reason
      FROM new JOIN messages m ON m.message_key = new.message

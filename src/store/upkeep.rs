@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
+use super::messages::LastKeys;
 use super::{Store, StoreError, hour_of, json, ms};
 use crate::domain::messages::subscriber::SubscriberName;
 
@@ -145,6 +146,7 @@ async fn prune_labels(
     .fetch_all(&mut *tx)
     .await?;
     count_undelivered(tx, &json(&messages), pruned).await?;
+    LastKeys::record(tx).await?;
     sqlx::query!("DELETE FROM labels WHERE label_key IN (SELECT value FROM json_each(?))", rows)
         .execute(&mut *tx)
         .await?;
@@ -183,6 +185,7 @@ async fn prune_messages(
     }
     let rows = json(&messages);
     count_undelivered(tx, &rows, pruned).await?;
+    LastKeys::record(tx).await?;
     sqlx::query!("DELETE FROM messages WHERE message_key IN (SELECT value FROM json_each(?))", rows)
         .execute(&mut *tx)
         .await?;

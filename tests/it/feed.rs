@@ -3,11 +3,12 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 use trackpost::sandbox::{Answer, SandboxOptions};
+use trackpost::store::upkeep::RetentionLimits;
 
 use crate::harness::child::Site;
-use crate::harness::parcel::in_transit;
+use crate::harness::parcel::{event, in_transit, tracking};
 use crate::harness::server::Server;
-use crate::harness::{Harness, ORDERS, connect};
+use crate::harness::{Harness, ORDERS, connect, hours};
 
 /// Returns status and body of a JSON answer. `head`: additional header lines.
 async fn get(server: &Server, target: &str, head: &str) -> (u16, String) {
@@ -147,12 +148,18 @@ async fn invalid_parameters_are_named() {
 
 #[tokio::test]
 async fn a_cursor_stays_valid_after_its_message_was_pruned() {
-    let harness = delivered_harness().await;
+    let mut harness = Harness::new().await;
+    harness.register(&["se-1"]).await;
+    harness.says("se-1", &tracking("DE", &[&event(0, "DE", "DL")]));
+    harness.poll_and_deliver().await;
     let server = Server::of(&harness, None).await;
     let end = page(&server, "").await["next"].as_str().unwrap().to_owned();
-    sqlx::query("DELETE FROM labels").execute(&mut connect(harness.path()).await).await.unwrap();
+    harness.pass(hours(24));
+    let (now, limit) = (harness.now(), 500);
+    let keep = RetentionLimits { attempts_since: now, finished_since: now, undelivered_since: now };
+    harness.store().prune(keep, limit).await.unwrap();
     let page = page(&server, &format!("?after={end}")).await;
-    assert_eq!(page["next"], end.as_str());
+    assert_eq!((page["next"].as_str(), &page["messages"]), (Some(end.as_str()), &serde_json::json!([])));
 }
 
 #[tokio::test]

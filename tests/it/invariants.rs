@@ -22,7 +22,7 @@ const BREAKAGES: [(&str, &str); 15] = [
         "has two different contents in revision",
     ),
     ("UPDATE tracking_events SET late = 1 - late", "has two different contents in revision"),
-    ("UPDATE tracking_events SET event_key = event_key + 1 WHERE position = 2", "se-1 has 2 events"),
+    ("UPDATE tracking_events SET position = position + 1 WHERE position = 2", "se-1 has 2 events"),
     (
         "UPDATE deliveries SET reason = '\"whim\"' WHERE state = 'pending'",
         "has an unknown reason for its due time",

@@ -71,6 +71,27 @@ async fn delivered_parcel(configuration: &str) -> Harness {
 }
 
 #[tokio::test]
+async fn keys_are_not_used_again_after_their_rows_were_deleted() {
+    let mut harness = delivered_parcel(ORDERS).await;
+    harness.deliver().await;
+    ping(&harness, "orders").await;
+    harness.deliver().await;
+    let last = [
+        harness.count("SELECT max(message_key) FROM messages").await,
+        harness.count("SELECT max(delivery_key) FROM deliveries").await,
+    ];
+    harness.pass(days(40));
+    tidy_all(&harness, 20).await;
+    assert_eq!(harness.count(MESSAGES).await, 0);
+    ping(&harness, "orders").await;
+    let next = [
+        harness.count("SELECT min(message_key) FROM messages").await,
+        harness.count("SELECT min(delivery_key) FROM deliveries").await,
+    ];
+    assert_eq!(next, last.map(|key| key + 1));
+}
+
+#[tokio::test]
 async fn old_system_messages_and_pings_are_deleted() {
     let mut harness = Harness::new().await;
     harness.register(&["se-1"]).await;

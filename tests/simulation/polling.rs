@@ -183,7 +183,7 @@ impl Daemon {
         }
         self.schedule.end_unchanged(index, next.next_poll_at, next.wait_ms, next.pace, now);
         world.checks.polled(entry.row, world.now, Some(next.wait_ms.into()));
-        self.batch.add_unchanged(&entry, None, next, None, now);
+        self.batch.add_unchanged(&entry, next, now);
     }
 
     pub fn superseded(&mut self, world: &World, id: u64) {

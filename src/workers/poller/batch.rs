@@ -30,15 +30,7 @@ impl UnwrittenPolls {
     }
 
     /// Adds an unchanged poll of the label of `entry`.
-    pub fn add_unchanged(
-        &mut self,
-        entry: &Entry,
-        carrier: Option<Arc<str>>,
-        next: UnchangedPlan,
-        measurement: Option<Measurement>,
-        at: Timestamp,
-    ) {
-        self.measurements.extend(measurement.map(|measurement| (carrier, measurement)));
+    pub fn add_unchanged(&mut self, entry: &Entry, next: UnchangedPlan, at: Timestamp) {
         let poll = UnchangedPoll {
             row: entry.row,
             version: i64::from(entry.version),
@@ -47,6 +39,15 @@ impl UnwrittenPolls {
             next,
         };
         self.unchanged.insert(entry.row, poll);
+    }
+
+    /// Adds measurements of a poll.
+    pub fn measure(
+        &mut self,
+        carrier: Option<Arc<str>>,
+        measurements: impl IntoIterator<Item = Measurement>,
+    ) {
+        self.measurements.extend(measurements.into_iter().map(|measurement| (carrier.clone(), measurement)));
     }
 
     /// Removes the poll of a label that is polled again.

@@ -268,9 +268,12 @@ impl Poller {
                 let (due_at, pace) = (next.next_poll_at, next.pace);
                 self.schedule.end_unchanged(index, due_at, next.wait_ms, pace, at);
                 let measurement = freshness::lateness(entry.planned_poll_at(), polled.sent_at);
-                self.batch.add_unchanged(&entry, polled.carrier, *next, measurement, at);
+                self.batch.measure(polled.carrier, measurement);
+                self.batch.add_unchanged(&entry, *next, at);
             }
-            one::PollResult::Recorded(label) => {
+            one::PollResult::Recorded(label, measurements) => {
+                let carrier = label.poll_state.carrier_code.as_deref().map(Arc::from);
+                self.batch.measure(carrier, measurements);
                 self.schedule.end(index);
                 self.put(&label, at);
             }

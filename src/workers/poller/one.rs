@@ -10,7 +10,7 @@ use super::PollPolicy;
 use crate::clock::{self, StepClock};
 use crate::crash::CrashPoint;
 use crate::domain::label::LabelId;
-use crate::domain::polling::freshness;
+use crate::domain::polling::freshness::{FreshnessKind, Measurement};
 use crate::domain::polling::label_record::LabelRecord;
 use crate::domain::polling::learning::{LearnedRates, Wait};
 use crate::domain::polling::poll;
@@ -58,8 +58,8 @@ pub(super) struct EndedPoll {
 pub(super) enum PollResult {
     /// The only result is the time of the next poll, in memory.
     Unchanged(Box<UnchangedPlan>),
-    /// The result was written; the label as it is now.
-    Recorded(Box<LabelRecord>),
+    /// The result was written, except the measurements; the label as it is now.
+    Recorded(Box<LabelRecord>, Vec<Measurement>),
     /// The registry changed or removed the label during the poll; nothing was written.
     Superseded,
 }
@@ -189,7 +189,7 @@ async fn record(
             log_poll(&label, &reading, &effect);
             count_poll(&label, &reading, &effect, now);
             label.poll_state = after;
-            Ok((PollResult::Recorded(Box::new(label)), held))
+            Ok((PollResult::Recorded(Box::new(label), effect.measurements), held))
         }
         RecordResult::Superseded => {
             debug!(label_id = %label.key.id, "the label changed during the poll; it is polled again");
@@ -202,22 +202,13 @@ async fn record(
 struct PollEffect {
     status: String,
     messages: usize,
-    /// For each new event whose delay is measured: whether it is a delivery.
-    noticed: Vec<bool>,
+    measurements: Vec<Measurement>,
 }
 
 impl PollEffect {
     fn of(plan: &PollPlan) -> Self {
         let status = plan.poll_state.status_code.clone().unwrap_or_default();
-        let own = plan
-            .measurements
-            .iter()
-            .filter(|measurement| measurement.kind == freshness::FreshnessKind::SinceLastPoll);
-        Self {
-            status,
-            messages: plan.messages.len(),
-            noticed: own.map(|measurement| measurement.delivered).collect(),
-        }
+        Self { status, messages: plan.messages.len(), measurements: plan.measurements.clone() }
     }
 }
 
@@ -248,5 +239,6 @@ fn count_poll(label: &LabelRecord, reading: &Reading, effect: &PollEffect, now: 
     metrics().polled(account, outcome, changed);
     let Some(answered_at) = label.poll_state.last_answer_at else { return };
     let after = now.duration_since(answered_at).try_into().unwrap_or_default();
-    effect.noticed.iter().for_each(|delivered| metrics().noticed(account, *delivered, after));
+    let noticed = effect.measurements.iter().filter(|noticed| noticed.kind == FreshnessKind::SinceLastPoll);
+    noticed.for_each(|noticed| metrics().noticed(account, noticed.delivered, after));
 }
