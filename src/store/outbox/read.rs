@@ -64,31 +64,45 @@ macro_rules! pending_delivery {
 
 impl Store {
     /// Reads a subscriber's outbox. Reads all of it if it is within `limit`, else the lanes whose heads are due first,
-    /// of each kind, and the lane with the newest head.
+    /// of each kind, and if `newest` the lane with the newest head.
     pub async fn read_outbox(
         &self,
         subscriber: &SubscriberName,
         limit: MemoryLimit,
         heads: usize,
+        newest: bool,
     ) -> Result<LoadedDeliveries, StoreError> {
         let mut connection = self.readers.acquire().await?;
         if let Some(deliveries) = read_whole(&mut connection, subscriber, limit).await? {
             return Ok(LoadedDeliveries { deliveries, not_loaded: None });
         }
         let mut deliveries = read_pings(&mut connection, subscriber).await?;
-        let heads = heads.max(limit.deliveries / 8);
-        let bytes = limit.bytes / 3;
         let mut not_loaded = NotLoaded::default();
-        let newest = newest_head(&mut connection, subscriber).await?;
-        for kind in [AttemptKind::First, AttemptKind::Retry] {
-            let chosen = oldest_heads(&mut connection, subscriber, kind, heads).await?;
+        let newest = match newest {
+            true => newest_head(&mut connection, subscriber).await?,
+            false => None,
+        };
+        let limit_of_heads = limit.deliveries.max(heads * PER_LANE);
+        let mut chosen = oldest_heads(&mut connection, subscriber, limit_of_heads).await?;
+        // Retries get a third of the memory at most, and first attempts the rest.
+        for (kind, part) in [(AttemptKind::Retry, 3), (AttemptKind::First, 1)] {
+            let bytes_used: usize = deliveries.iter().map(|delivery| delivery.message.body.len()).sum();
+            let room = MemoryLimit {
+                deliveries: (limit.deliveries.saturating_sub(deliveries.len()) / part).max(heads * PER_LANE),
+                bytes: limit.bytes.saturating_sub(bytes_used) / part,
+            };
+            let chosen = std::mem::take(&mut chosen[kind as usize]);
             let mut lanes: Vec<i64> = chosen.iter().map(|(lane, _)| *lane).collect();
-            if kind == AttemptKind::First {
-                lanes.extend(newest.filter(|newest| !lanes.contains(newest)));
+            if kind == AttemptKind::First
+                && let Some(newest) = newest
+            {
+                lanes.retain(|lane| *lane != newest);
+                lanes.insert(0, newest);
             }
-            let (read, cut) = read_lanes(&mut connection, subscriber, &lanes, bytes).await?;
+            let (read, cut) = read_lanes(&mut connection, subscriber, &lanes, room).await?;
             let cut_at = cut.and_then(|lane| chosen.iter().find(|(id, _)| *id == lane)).map(|(_, due)| *due);
-            let after = cut_at.or(chosen.last().filter(|_| chosen.len() == heads).map(|(_, due)| *due));
+            let more = chosen.len() >= limit_of_heads;
+            let after = cut_at.or(chosen.last().filter(|_| more).map(|(_, due)| *due));
             not_loaded.after[kind as usize] = after;
             deliveries.extend(read);
         }
@@ -102,7 +116,8 @@ impl Store {
         lanes: &[i64],
     ) -> Result<HashMap<i64, (Vec<PendingDelivery>, bool)>, StoreError> {
         let mut connection = self.readers.acquire().await?;
-        let (read, _) = read_lanes(&mut connection, subscriber, lanes, usize::MAX).await?;
+        let unlimited = MemoryLimit { deliveries: usize::MAX, bytes: usize::MAX };
+        let (read, _) = read_lanes(&mut connection, subscriber, lanes, unlimited).await?;
         let mut by_lane: HashMap<i64, (Vec<PendingDelivery>, bool)> =
             lanes.iter().map(|lane| (*lane, (Vec::new(), false))).collect();
         for delivery in read {
@@ -164,28 +179,34 @@ async fn read_pings(
     Ok(rows.into_iter().map(|row| pending_delivery!(row)).collect())
 }
 
-/// Returns the lanes whose heads are due first, with the times.
+/// Returns the lanes whose heads are due first, with the times, by kind of attempt: at most `limit` of each kind.
 async fn oldest_heads(
     connection: &mut SqliteConnection,
     subscriber: &SubscriberName,
-    kind: AttemptKind,
     limit: usize,
-) -> Result<Vec<(i64, Timestamp)>, sqlx::Error> {
-    let (name, retry) = (subscriber.as_str(), kind == AttemptKind::Retry);
+) -> Result<[Vec<(i64, Timestamp)>; 2], sqlx::Error> {
+    let name = subscriber.as_str();
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    // With min(), SQLite takes the other columns from the row with the minimum.
+    // With min(), SQLite takes the other columns from the row with the minimum. MATERIALIZED, because each pass goes
+    // through all pending deliveries.
     let rows = sqlx::query!(
-        r#"SELECT lane AS "lane!: i64", due AS "due!: i64" FROM (
-               SELECT lane, min(position), next_attempt_at AS due, attempts FROM deliveries
+        r#"WITH heads (lane, position, due, retry) AS MATERIALIZED (
+               SELECT lane, min(position), next_attempt_at, attempts > 0 FROM deliveries
                WHERE subscriber = ?1 AND state = 'pending' AND lane IS NOT NULL GROUP BY lane)
-           WHERE (attempts > 0) = ?2 ORDER BY due, lane LIMIT ?3"#,
+           SELECT lane AS "lane!: i64", due AS "due!: i64", retry AS "retry!: bool" FROM (
+               SELECT * FROM (SELECT * FROM heads WHERE NOT retry ORDER BY due, lane LIMIT ?2)
+               UNION ALL
+               SELECT * FROM (SELECT * FROM heads WHERE retry ORDER BY due, lane LIMIT ?2))"#,
         name,
-        retry,
         limit
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.lane, at(row.due))).collect())
+    let mut heads = [Vec::new(), Vec::new()];
+    for row in rows {
+        heads[usize::from(row.retry)].push((row.lane, at(row.due)));
+    }
+    Ok(heads)
 }
 
 /// Returns the lane with the latest due head that was never attempted.
@@ -205,15 +226,15 @@ async fn newest_head(
     .await
 }
 
-/// Reads the first deliveries of `lanes` in order, up to a number of bytes of bodies. Also returns the lane at which
-/// that limit was reached; that lane is left out.
+/// Reads the first deliveries of `lanes` in order, up to `limit`. Also returns the lane at which the limit was reached;
+/// that lane is left out.
 async fn read_lanes(
     connection: &mut SqliteConnection,
     subscriber: &SubscriberName,
     lanes: &[i64],
-    bytes: usize,
+    limit: MemoryLimit,
 ) -> Result<(Vec<PendingDelivery>, Option<i64>), sqlx::Error> {
-    let (name, lanes, limit) = (subscriber.as_str(), json(lanes), PER_LANE as i64);
+    let (name, lanes, per_lane) = (subscriber.as_str(), json(lanes), PER_LANE as i64);
     let mut rows = select_pending!(
         "FROM json_each(?2) chosen
            CROSS JOIN deliveries d ON d.delivery_key IN (
@@ -222,15 +243,15 @@ async fn read_lanes(
            CROSS JOIN messages m ON m.message_key = d.message_key",
         name,
         lanes,
-        limit
+        per_lane
     )
     .fetch(connection);
-    let (mut read, mut so_far) = (Vec::new(), 0);
+    let (mut read, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await? {
-        so_far += row.body.len();
+        bytes += row.body.len();
         let lane = row.lane;
         read.push(pending_delivery!(row));
-        if so_far > bytes {
+        if read.len() > limit.deliveries || bytes > limit.bytes {
             // A part of a lane may lack its head.
             if read.iter().any(|delivery| delivery.lane != lane) {
                 read.retain(|delivery| delivery.lane != lane);

@@ -201,7 +201,7 @@ impl Courier {
         }
         self.empty_inbox();
         if self.stale {
-            self.read(now).await?;
+            self.read(false, now).await?;
             self.stale = false;
         }
         let health = match self.health.take() {
@@ -222,7 +222,7 @@ impl Courier {
             Allowed::Probe { .. } if busy > 0 => return Ok(heartbeat),
             Allowed::Probe { newest } => {
                 if !self.outbox.is_complete() {
-                    self.read(now).await?;
+                    self.read(newest, now).await?;
                 }
                 if let Some(probe) = self.outbox.take_probe(newest, now) {
                     self.start(probe, true, now);
@@ -247,13 +247,13 @@ impl Courier {
         Ok(self.outbox.next_due(now).map_or(heartbeat, |next| next.min(heartbeat)))
     }
 
-    /// Reads the table, all of it if it fits.
-    async fn read(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    /// Reads the table, all of it if it fits. `newest`: also the newest head.
+    async fn read(&mut self, newest: bool, now: Timestamp) -> Result<(), StoreError> {
         // Before the outbox, because a new URL changes the table.
         self.health = Some(self.read_health(now).await?);
         let CourierShared { subscriber, store, .. } = &*self.shared;
         let heads = subscriber.max_in_flight as usize * 2;
-        let mut loaded = store.read_outbox(&subscriber.name, self.outbox.limit(), heads).await?;
+        let mut loaded = store.read_outbox(&subscriber.name, self.outbox.limit(), heads, newest).await?;
         loaded.deliveries.retain(|delivery| delivery.lane.is_some() || !self.in_flight.has(delivery.key));
         self.outbox.load(loaded);
         Ok(())
@@ -264,7 +264,7 @@ impl Courier {
         loop {
             match self.outbox.next_read(now) {
                 NextRead::Nothing => return Ok(()),
-                NextRead::Heads => self.read(now).await?,
+                NextRead::Heads => self.read(false, now).await?,
                 NextRead::Lanes(lanes) => {
                     let CourierShared { subscriber, store, .. } = &*self.shared;
                     for (lane, (deliveries, more)) in store.read_lanes(&subscriber.name, &lanes).await? {
