@@ -6,7 +6,7 @@ PRAGMA application_id = 1416646731; -- "TpPK": identifies a trackpost database
 -- One row: number of transactions that changed registrations of labels.
 CREATE TABLE registry (
     one     INTEGER PRIMARY KEY CHECK (one = 1),
-    changes INTEGER NOT NULL CHECK (changes >= 0)
+    version INTEGER NOT NULL CHECK (version >= 0)
 ) STRICT;
 
 INSERT INTO registry VALUES (1, 0);
@@ -39,7 +39,7 @@ CREATE TABLE labels (
     metadata           TEXT    NOT NULL DEFAULT '{}' CHECK (json_type(metadata) = 'object'),
     -- The label file that lists it; null: none.
     file_key           INTEGER REFERENCES label_files (file_key),
-    -- `registry.changes` of the last change of its registration; a poll sent under an older version is not recorded.
+    -- `registry.version` of the last change of its registration; a poll sent under an older version is not recorded.
     version            INTEGER NOT NULL DEFAULT 1,
     -- When it was removed because no label file lists it any more, and its state and schedule if it returns within a day.
     left_files_at      INTEGER,

@@ -20,7 +20,7 @@ use crate::domain::messages::subscriber::Subscriber;
 use crate::domain::time::later;
 use crate::domain::words::counted;
 use crate::store::Store;
-use crate::store::replay::{Repeat, ReplaySpan, StateBefore, StoredMessage};
+use crate::store::replay::{ReplaySpan, Requeued, StateBefore, StoredMessage};
 
 pub async fn run(path: &Path, args: &Replay) -> Result<ExitCode, Failure> {
     let (loaded, store) = open_store(path).await?;
@@ -105,9 +105,9 @@ async fn queue(
     rate: Option<u32>,
     now: Timestamp,
 ) -> Result<u64, Failure> {
-    let again: Vec<Repeat> = (first..)
+    let again: Vec<Requeued> = (first..)
         .zip(selected)
-        .map(|(index, stored)| Repeat {
+        .map(|(index, stored)| Requeued {
             message: stored.row,
             lane: stored.lane,
             before: stored.before,

@@ -147,7 +147,7 @@ async fn resume(store: &Store, name: &SubscriberName) -> Result<(), Failure> {
     let now = clock::now();
     let ((was_paused, held), health) =
         store.change_health(name, move |health| health.resume_by_hand(now)).await?;
-    store.resume_heads(name, now).await?;
+    store.resume_deliveries(name, now).await?;
     output::line(match (was_paused, health.state) {
         (true, HealthState::Failing) => {
             format!("{name}: resumed; a probe is sent first, the other deliveries after it is accepted")

@@ -45,7 +45,8 @@ pub struct Mark {
 
 impl Mark {
     /// Returns how far the wall clock jumped until `now`; zero for slewing, and if the machine was started in between.
-    /// A start that shows in neither reading looks like a jump forward: requests then count for up to a minute longer.
+    /// If the machine was restarted and has now run for longer than at the earlier reading, the restart is not detected
+    /// and looks like a jump forward. Requests then count for up to a minute longer.
     pub fn jump_until(self, now: Self) -> SignedDuration {
         let Some(passed) = now.uptime.checked_sub(self.uptime) else { return SignedDuration::ZERO };
         let jump = now.wall.duration_since(self.wall).saturating_sub(signed(passed));

@@ -7,7 +7,7 @@ use super::label::{LabelState, Source};
 /// A label that returns to the label files within this time keeps its schedule (contract 2.2).
 const RESUMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// Source of a registration: configuration and label files, a command, or discovery.
+/// Origin of a registration: configuration and label files, a command, or discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegisteredBy {
     Config,
@@ -67,7 +67,7 @@ pub enum RegistrationWrite {
     Nothing,
     Insert(RegistrationRecord),
     Update(RegistrationRecord),
-    /// As `Update`, and the wait, the failures and the time for stalled start again.
+    /// As `Update`. The wait, the failures, the refusals and the quiet time (`give_up_after`) also start again.
     Restart(RegistrationRecord),
 }
 

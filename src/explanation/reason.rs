@@ -41,7 +41,7 @@ fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
         (None, 1) => format!("row {row} of the cadence: {table} after one unchanged poll"),
         (None, many) => format!("row {row} of the cadence: {table} after {many} unchanged polls"),
     });
-    if let Some(opens) = cadenced.opens.as_ref().filter(|_| cadenced.learned.is_none()) {
+    if let Some(opens) = &cadenced.opens {
         reasons.push(format!("moved earlier, to the hours of row {opens}"));
     }
     if let Some(learned) = &cadenced.learned {

@@ -86,7 +86,7 @@ pub(super) async fn write_status(
 pub(super) const CLEAR_FAILURES: Bulk = Bulk {
     before: "WITH new (label_key, next_poll_at) AS (",
     columns: 2,
-    after: ") UPDATE labels SET failures = 0, failing_since = NULL, next_poll_at = new.next_poll_at
+    after: ") UPDATE labels SET failures = 0, failing_since = NULL, next_poll_at = new.next_poll_at, reason = NULL
      FROM new WHERE labels.label_key = new.label_key",
 };
 

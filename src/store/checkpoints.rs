@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use crate::clock;
 
-/// Polls and ended attempts between two checkpoints. With fewer, hot pages would be written too often.
-const ROWS_BETWEEN: u64 = 1_000;
+/// Number of polls, ended attempts and other transactions between two checkpoints. With fewer, hot pages would be written too often.
+const WRITES_BETWEEN: u64 = 1_000;
 /// Idle time after which a checkpoint is made.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
@@ -27,19 +27,19 @@ fn is_held_by_readers(pages: i64, copied: i64) -> bool {
     pages > LONG_WAL && pages - copied < pages / 8
 }
 
-/// Counts the rows written since the last checkpoint.
+/// Counts polls, ended attempts and other transactions since the last checkpoint.
 #[derive(Debug, Default)]
-pub(super) struct RowsWritten {
+pub(super) struct WritesSinceCheckpoint {
     rows: AtomicU64,
     wake: Notify,
     /// Whether the writer is to complete the checkpoint.
     incomplete: AtomicBool,
 }
 
-impl RowsWritten {
+impl WritesSinceCheckpoint {
     pub fn add(&self, rows: usize) {
         let before = self.rows.fetch_add(rows as u64, Ordering::Relaxed);
-        if before == 0 || before + rows as u64 >= ROWS_BETWEEN {
+        if before == 0 || before + rows as u64 >= WRITES_BETWEEN {
             self.wake.notify_one();
         }
     }
@@ -61,10 +61,10 @@ async fn passive(connection: &mut SqliteConnection) -> Option<(i64, i64)> {
 }
 
 /// Makes checkpoints until it is dropped.
-pub(super) async fn run(connection: &mut SqliteConnection, written: &RowsWritten) {
+pub(super) async fn run(connection: &mut SqliteConnection, written: &WritesSinceCheckpoint) {
     loop {
         written.wake.notified().await;
-        while written.rows.load(Ordering::Relaxed) < ROWS_BETWEEN {
+        while written.rows.load(Ordering::Relaxed) < WRITES_BETWEEN {
             let before = written.rows.load(Ordering::Relaxed);
             tokio::select! {
                 () = written.wake.notified() => {}
@@ -118,7 +118,7 @@ mod tests {
         sqlx::query(insert).execute(&mut *transaction).await.unwrap();
         passive(&mut checkpointer).await.unwrap();
         transaction.commit().await.unwrap();
-        let written = RowsWritten::default();
+        let written = WritesSinceCheckpoint::default();
         written.incomplete.store(true, Ordering::Relaxed);
         written.complete_checkpoint(&mut writer).await;
         sqlx::query(insert).execute(&mut writer).await.unwrap();

@@ -103,7 +103,7 @@ const FULL: u32 = 13;
 const CANNOT_OPEN: u32 = 14;
 const NO_DATABASE: u32 = 26;
 
-/// The way back from damage.
+/// Hint for a damaged database.
 pub(super) const RESTORE: &str =
     "keep the damaged file and its -wal file, and restore a backup as in deploy/README.md";
 

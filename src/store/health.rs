@@ -101,7 +101,11 @@ impl Store {
 
     /// Makes waiting deliveries due at `now`, within the limits of the subscriber's health and regardless of
     /// Retry-After.
-    pub async fn resume_heads(&self, subscriber: &SubscriberName, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn resume_deliveries(
+        &self,
+        subscriber: &SubscriberName,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let name = subscriber.clone();
         self.writer
             .write(move |tx| {

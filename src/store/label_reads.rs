@@ -19,52 +19,50 @@ const QUEUE_CAPACITY: usize = 1024;
 
 type Reply = oneshot::Sender<Result<Option<SqliteRow>, StoreError>>;
 
-struct Request {
+struct LabelRead {
     row: i64,
     history: bool,
     reply: Reply,
 }
 
 pub(super) const READ: Bulk = Bulk {
-    before: "WITH requests (number, label_key, history) AS (",
+    before: "WITH reads (number, label_key, history) AS (",
     columns: 3,
     after: concat!(
-        ") SELECT requests.number, l.*, CASE WHEN requests.history THEN ",
+        ") SELECT reads.number, l.*, CASE WHEN reads.history THEN ",
         history_of!("l.label_key"),
-        " END AS events FROM requests CROSS JOIN labels l ON l.label_key = requests.label_key"
+        " END AS events FROM reads CROSS JOIN labels l ON l.label_key = reads.label_key"
     ),
 };
 
 /// Sends reads to the [`LabelReader`]. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct LabelReads(mpsc::Sender<Request>);
+pub(super) struct LabelReads(mpsc::Sender<LabelRead>);
 
 /// Executes the reads.
 #[derive(Debug)]
 pub(super) struct LabelReader {
     pub connection: SqliteConnection,
-    requests: mpsc::Receiver<Request>,
+    reads: mpsc::Receiver<LabelRead>,
 }
 
 pub(super) fn label_reads(connection: SqliteConnection) -> (LabelReads, LabelReader) {
-    let (sender, requests) = mpsc::channel(QUEUE_CAPACITY);
-    (LabelReads(sender), LabelReader { connection, requests })
+    let (sender, reads) = mpsc::channel(QUEUE_CAPACITY);
+    (LabelReads(sender), LabelReader { connection, reads })
 }
 
 impl LabelReader {
     /// Runs until every handle to the store is dropped.
     pub async fn run(&mut self) {
-        let mut requests = Vec::with_capacity(BATCH);
-        while self.requests.recv_many(&mut requests, BATCH).await > 0 {
-            let (labels, mut replies): (Vec<_>, Vec<_>) = requests
-                .drain(..)
-                .map(|request| ((request.row, request.history), Some(request.reply)))
-                .unzip();
+        let mut reads = Vec::with_capacity(BATCH);
+        while self.reads.recv_many(&mut reads, BATCH).await > 0 {
+            let (labels, mut replies): (Vec<_>, Vec<_>) =
+                reads.drain(..).map(|read| ((read.row, read.history), Some(read.reply))).unzip();
             let labels: Vec<_> = (0_i64..).zip(labels).collect();
-            let read = READ.rows(&mut self.connection, &labels, |(index, (row, history)), values| {
+            let rows = READ.rows(&mut self.connection, &labels, |(index, (row, history)), values| {
                 values.push(*index).push(*row).push(*history);
             });
-            match read.await {
+            match rows.await {
                 Ok(rows) => {
                     for row in rows {
                         let index = usize::try_from(row.get::<i64, _>(0)).unwrap_or(usize::MAX);
@@ -93,8 +91,8 @@ impl Store {
     ) -> Result<(Option<LabelRecord>, Vec<KnownEvent>), StoreError> {
         let (reply, answer) = oneshot::channel();
         let history = matches!(reading, Reading::Answer { .. });
-        let request = Request { row, history, reply };
-        self.label_reads.0.send(request).await.map_err(|_| StoreError::WriterGone)?;
+        let read = LabelRead { row, history, reply };
+        self.label_reads.0.send(read).await.map_err(|_| StoreError::WriterGone)?;
         let Some(row) = answer.await.map_err(|_| StoreError::WriterGone)?? else {
             return Ok((None, Vec::new()));
         };

@@ -39,13 +39,13 @@ pub struct KnownLabel {
 
 impl Store {
     /// The registry version that this process knows; the receiver changes with each later one.
-    pub fn registry_changes(&self) -> watch::Receiver<u64> {
+    pub fn registry_version(&self) -> watch::Receiver<u64> {
         self.registry.subscribe()
     }
 
     /// Reads the registry version, including changes of other processes, and announces it.
-    pub async fn refresh_registry_changes(&self) -> Result<u64, StoreError> {
-        let changes = sqlx::query_scalar!("SELECT changes FROM registry").fetch_one(&self.readers).await?;
+    pub async fn refresh_registry_version(&self) -> Result<u64, StoreError> {
+        let changes = sqlx::query_scalar!("SELECT version FROM registry").fetch_one(&self.readers).await?;
         self.announce(changes);
         Ok(changes.unsigned_abs())
     }

@@ -37,14 +37,25 @@ struct MessageRow<'a> {
     subject: Option<i64>,
 }
 
-impl MessageRow<'_> {
-    /// Messages about an account or a subscriber have a lane below zero.
-    fn lane(&self) -> Option<i64> {
-        self.label.map(|(key, _)| key).or(self.subject.map(|subject| -subject))
-    }
+/// A lane and a position in it.
+pub type LanePosition = (i64, i64);
 
-    fn position(&self) -> i64 {
-        self.message.seq.unwrap_or(self.key)
+/// Returns the lane of a message and the position in it; `None` for a ping. The lane of a label is the key of its row,
+/// with the `seq` as position. A message about an account or a subscriber has a lane below zero, with its own key as
+/// position.
+pub(super) fn lane_of(
+    label: Option<i64>,
+    subject: Option<i64>,
+    seq: Option<i64>,
+    message_key: i64,
+) -> Option<LanePosition> {
+    let of_label = label.map(|label| (label, seq.unwrap_or(message_key)));
+    of_label.or(subject.map(|subject| (-subject, message_key)))
+}
+
+impl MessageRow<'_> {
+    fn lane(&self) -> Option<LanePosition> {
+        lane_of(self.label.map(|(key, _)| key), self.subject, self.message.seq, self.key)
     }
 
     fn content(&self) -> Arc<MessageContent> {
@@ -60,7 +71,7 @@ impl MessageRow<'_> {
     }
 }
 
-/// The highest keys ever assigned: those of the rows, or those that were recorded before rows were deleted.
+/// The highest keys ever assigned: the keys of the rows, or the keys recorded before rows were deleted.
 /// `AUTOINCREMENT` would write one page more in each transaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastKeys {
@@ -86,7 +97,7 @@ impl LastKeys {
         Ok(Self::read_with_hour(connection, None).await?.0)
     }
 
-    /// Reads the keys, and whether the begin of `hour` is recorded.
+    /// Reads the keys, and whether the start of `hour` is recorded.
     async fn read_with_hour(
         connection: &mut SqliteConnection,
         hour: Option<i64>,
@@ -156,13 +167,14 @@ async fn insert_messages(
         .zip(planned)
         .map(|(key, (index, planned))| {
             let row = &messages[*index];
+            let lane = row.lane();
             let content = contents.entry(*index).or_insert_with(|| row.content());
             let delivery = PendingDelivery {
                 key,
                 message: Arc::clone(content),
                 format: planned.format,
-                lane: row.lane(),
-                position: row.position(),
+                lane: lane.map(|(lane, _)| lane),
+                position: lane.map(|(_, position)| position).unwrap_or_default(),
                 attempts: 0,
                 schedule: DeliverySchedule::first(row.message.created_at),
             };
@@ -188,7 +200,7 @@ async fn insert_messages(
     Ok(new.into_iter().map(|(_, new)| new).collect())
 }
 
-/// Assigns messages whose id is taken the id of their next repetition: the label reports the same change again.
+/// Gives each message whose id is taken the id of its next repetition: the same change was found again.
 pub(super) async fn number_repetitions(
     tx: &mut SqliteConnection,
     records: &mut [PollRecord],

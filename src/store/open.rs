@@ -108,7 +108,7 @@ pub async fn open(path: &Path) -> Result<(Store, Writer), StoreError> {
         external,
         registry,
     };
-    store.refresh_registry_changes().await?;
+    store.refresh_registry_version().await?;
     Ok((store, writer))
 }
 

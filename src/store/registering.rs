@@ -1,6 +1,6 @@
 //! Registration of labels: reads the rows of a chunk, lets [`crate::domain::registration`] decide, and writes the result.
 //!
-//! Every transaction that changes registrations takes the next number of the counter `registry.changes` and writes it
+//! Every transaction that changes registrations takes the next number of the counter `registry.version` and writes it
 //! as the `version` of the rows it changes. So `version > N` finds the changes since N, and a poll that was sent under
 //! an older version is not recorded.
 
@@ -50,7 +50,7 @@ pub(super) struct StoredRegistration {
 
 /// Takes the next registry version, for this transaction.
 pub(super) async fn next_version(tx: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!("UPDATE registry SET changes = changes + 1 RETURNING changes")
+    sqlx::query_scalar!("UPDATE registry SET version = version + 1 RETURNING version")
         .fetch_one(&mut *tx)
         .await
 }

@@ -15,7 +15,7 @@
 use jiff::Timestamp;
 
 use super::bulk::{Bulk, Values};
-use super::messages::LastKeys;
+use super::messages::{LanePosition, LastKeys, lane_of};
 use super::reschedule::bind_schedule;
 use super::views::PAGE;
 use super::{Store, StoreError, at, hour_of, ms};
@@ -52,8 +52,8 @@ pub struct StoredMessage {
     pub label_row: Option<i64>,
     pub label_id: Option<String>,
     pub seq: Option<i64>,
-    /// Its lane; `None` for a ping.
-    pub lane: Option<i64>,
+    /// Its lane and the position in it; `None` for a ping.
+    pub lane: Option<LanePosition>,
     pub kind: String,
     pub account: Option<String>,
     pub created_at: Timestamp,
@@ -62,10 +62,10 @@ pub struct StoredMessage {
 
 /// A message to be sent again.
 #[derive(Clone, Copy, Debug)]
-pub struct Repeat {
+pub struct Requeued {
     /// Key of the message.
     pub message: i64,
-    pub lane: Option<i64>,
+    pub lane: Option<LanePosition>,
     pub before: StateBefore,
     /// Earliest time of the attempt.
     pub at: Timestamp,
@@ -85,7 +85,7 @@ macro_rules! select_stored {
             label_row: row.label_key,
             label_id: row.label_id,
             seq: row.seq,
-            lane: row.label_key.or(row.subject_key.map(|subject| -subject)),
+            lane: lane_of(row.label_key, row.subject_key, row.seq, row.message_key),
             kind: row.kind,
             account: row.account,
             created_at: at(row.created_at),
@@ -156,7 +156,7 @@ impl Store {
             .fetch_optional(&self.readers)
             .await?;
         let (Some(stored), Some(to)) = (found, to) else { return Ok(0) };
-        let again = Repeat { message: stored.row, lane: stored.lane, before: stored.before, at: now };
+        let again = Requeued { message: stored.row, lane: stored.lane, before: stored.before, at: now };
         let format = Format::parse(&to.format).unwrap_or(Format::Standard);
         self.queue_again(&SubscriberName::new(&to.subscriber), format, &[again], now).await
     }
@@ -168,18 +168,24 @@ impl Store {
         &self,
         subscriber: &SubscriberName,
         format: Format,
-        messages: &[Repeat],
+        messages: &[Requeued],
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let (mut lane, mut since) = (None, now);
-        let mut writes: Vec<RepeatWrite> = Vec::with_capacity(messages.len());
+        let (mut lane, mut due_at) = (None, now);
+        let mut writes: Vec<RequeuedWrite> = Vec::with_capacity(messages.len());
         for again in messages {
-            // Consecutive messages of a lane are written together.
-            if again.lane.is_none() || lane != again.lane {
-                (lane, since) = (again.lane, again.at);
+            // Consecutive messages of a lane are due at the time of the first one.
+            let of_message = again.lane.map(|(lane, _)| lane);
+            if of_message.is_none() || lane != of_message {
+                (lane, due_at) = (of_message, again.at);
             }
-            let schedule = DeliverySchedule::queued_again(since);
-            writes.push(RepeatWrite { message: again.message, before: again.before, schedule });
+            let schedule = DeliverySchedule::queued_again(due_at);
+            writes.push(RequeuedWrite {
+                message: again.message,
+                lane: again.lane,
+                before: again.before,
+                schedule,
+            });
         }
         let name = subscriber.clone();
         let queued = self
@@ -187,18 +193,20 @@ impl Store {
             .write(move |tx| {
                 Box::pin(async move {
                     let last = LastKeys::read(tx).await?;
-                    let of = |before: &[StateBefore]| -> Vec<(i64, RepeatWrite)> {
+                    let of = |before: &[StateBefore]| -> Vec<(i64, RequeuedWrite)> {
                         let writes = writes.iter().filter(|write| before.contains(&write.before)).copied();
                         // Only new deliveries get these keys.
                         (last.delivery + 1..).zip(writes).collect()
                     };
-                    let bind = |(key, write): &(i64, RepeatWrite), values: &mut Values| {
+                    let bind = |(key, write): &(i64, RequeuedWrite), values: &mut Values| {
                         values
                             .push(*key)
                             .push(write.message)
                             .push(name.as_str().to_owned())
                             .push(write.before.as_str())
                             .push(format.as_str())
+                            .push(write.lane.map(|(lane, _)| lane))
+                            .push(write.lane.map(|(_, position)| position))
                             .push(ms(now));
                         bind_schedule(&write.schedule, values);
                     };
@@ -216,26 +224,27 @@ impl Store {
     }
 }
 
-/// Values written for a repeated message.
+/// Values written for a message that is queued again.
 #[derive(Clone, Copy, Debug)]
-struct RepeatWrite {
+struct RequeuedWrite {
     message: i64,
+    lane: Option<LanePosition>,
     before: StateBefore,
     schedule: DeliverySchedule,
 }
 
-/// A statement over the repeated messages.
-macro_rules! repeat {
+/// A statement over the messages that are queued again.
+macro_rules! requeue {
     ($($after:literal),+) => {
         Bulk {
-            before: "WITH new (delivery, message, subscriber, before, format, now, next_attempt_at, reason, failures, failing_since,
-                planned_at, retry_after_until) AS (",
-            columns: 12,
+            before: "WITH new (delivery, message, subscriber, before, format, lane, position, now, next_attempt_at, reason,
+                failures, failing_since, planned_at, retry_after_until) AS (",
+            columns: 14,
             after: concat!(") ", $($after),+),
         }
     };
     (update $set:literal) => {
-        repeat!("UPDATE deliveries SET ", $set, "next_attempt_at = new.next_attempt_at, reason = new.reason,
+        requeue!("UPDATE deliveries SET ", $set, "next_attempt_at = new.next_attempt_at, reason = new.reason,
                 failures = new.failures, failing_since = new.failing_since, planned_at = new.planned_at,
                 retry_after_until = new.retry_after_until
             FROM new WHERE deliveries.message_key = new.message AND deliveries.subscriber = new.subscriber
@@ -243,17 +252,16 @@ macro_rules! repeat {
     };
 }
 
-const INSERT_MISSING_DELIVERIES: Bulk = repeat!(
+const INSERT_MISSING_DELIVERIES: Bulk = requeue!(
     "INSERT INTO deliveries (delivery_key, message_key, subscriber, format, lane, position, state, created_at,
                              queued_again_at, next_attempt_at, reason)
-     SELECT new.delivery, m.message_key, new.subscriber, new.format, coalesce(m.label_key, -m.subject_key),
-            iif(m.label_key IS NOT NULL, m.seq, iif(m.subject_key IS NOT NULL, m.message_key, NULL)),
-            'pending', new.now, new.now, new.next_attempt_at, new.reason
+     SELECT new.delivery, m.message_key, new.subscriber, new.format, new.lane, new.position, 'pending', new.now, new.now,
+            new.next_attempt_at, new.reason
      FROM new JOIN messages m ON m.message_key = new.message
      WHERE true ON CONFLICT (message_key, subscriber) DO NOTHING"
 );
 
 const QUEUE_ENDED: Bulk =
-    repeat!(update "state = 'pending', delivered_at = NULL, queued_again_at = new.now, ");
+    requeue!(update "state = 'pending', delivered_at = NULL, queued_again_at = new.now, ");
 
-const RESTART_PENDING: Bulk = repeat!(update "");
+const RESTART_PENDING: Bulk = requeue!(update "");

@@ -14,7 +14,8 @@ pub struct RetentionLimits {
     pub attempts_since: Timestamp,
     /// Labels and messages that finished before this are deleted.
     pub finished_since: Timestamp,
-    /// Pending deliveries are kept if they were queued after this, or if their subscriber existed after this.
+    /// Pending and dead deliveries are kept if they were queued after this; pending ones also if their subscriber was
+    /// served after this.
     pub undelivered_since: Timestamp,
 }
 
@@ -110,8 +111,9 @@ async fn prune_attempts(tx: &mut SqliteConnection, before: i64, limit: u32) -> R
     Ok(done.rows_affected())
 }
 
-/// Deletes finished labels with their history and messages, unless one of their deliveries is pending or the
-/// configuration still lists them.
+/// Deletes labels without a next poll (finished, expired, unavailable, removed) with their history and messages, unless
+/// the configuration lists them, a pending or dead delivery is younger than `undelivered_since`, or a pending delivery
+/// has a subscriber that was served since then.
 async fn prune_labels(
     tx: &mut SqliteConnection,
     keep: RetentionLimits,

@@ -223,8 +223,8 @@ impl Store {
     }
 }
 
-/// The ratio that is stored if there is no limit.
-pub(super) const UNLIMITED: f64 = 1e9;
+/// Stretch that is stored if the account may send no request.
+pub(super) const INFINITE_STRETCH: f64 = 1e9;
 
 /// Converts a column of thousandths.
 pub(super) fn ratio(thousandths: i64) -> f64 {
@@ -273,7 +273,7 @@ pub(super) async fn count(
     add(tx, account, &usage.ended).await?;
     let sent: i64 = usage.ended.iter().map(|ended| i64::from(ended.requests)).sum();
     let name = account.as_str();
-    let thousandths = |ratio: f64| (ratio.clamp(0.0, UNLIMITED) * 1000.0) as i64;
+    let thousandths = |ratio: f64| (ratio.clamp(0.0, INFINITE_STRETCH) * 1000.0) as i64;
     let (lateness, stretch) = (thousandths(usage.lateness), thousandths(usage.stretch).max(1000));
     let demand_nanohertz = (usage.demand.rate.clamp(0.0, 1e9) * 1e9) as i64;
     let count = |labels: usize| i64::try_from(labels).unwrap_or(i64::MAX);

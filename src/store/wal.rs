@@ -27,7 +27,7 @@ pub struct LostCommits {
     pub commits: u64,
 }
 
-/// Writes the rest of a damaged log to the database and empties the log, so that the next start does not report the
+/// Writes the part of a damaged log before the damage to the database and empties the log, so that the next start does not report the
 /// same damage.
 pub async fn empty_log(path: &Path) -> Result<(), StoreError> {
     let mut connection = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await?;

@@ -58,8 +58,8 @@ pub fn http_connections() -> usize {
     *MOST.get_or_init(|| (limit().unwrap_or(usize::MAX) / 8).clamp(1, HTTP))
 }
 
-/// Returns the number of connections for a limit of descriptors. Half of them are reserved, at most 64, and also the
-/// connections of the HTTP port.
+/// Returns the number of connections for a limit of descriptors. Half of the descriptors are reserved, at most 320: 64 for
+/// the database and files, and 256 for the HTTP port.
 fn for_connections(limit: usize) -> usize {
     limit - (limit / 2).min(64 + HTTP)
 }

@@ -57,7 +57,7 @@ pub struct Permit {
 }
 
 impl AccountAccess {
-    /// Opens the account with the state that an earlier process wrote. Requests that were in flight when it died count
+    /// Opens the account with the state that an earlier process wrote. Requests that were reserved when it died count
     /// as sent.
     pub async fn open(
         account: Account,
@@ -199,7 +199,7 @@ impl AccountAccess {
 
     /// Whether an answer that accepted the key came after `since` in this process.
     pub fn answered_since(&self, since: Timestamp) -> bool {
-        self.limiter().state.last_accepted_at.is_some_and(|at| at > since)
+        self.limiter().state.last_success_at.is_some_and(|at| at > since)
     }
 
     /// Returns the requests a second that the account may send at `now`.
@@ -340,7 +340,7 @@ impl AccountAccess {
             stretch: limiter.stretch,
             demand: limiter.demand,
             adaptive_limit: limiter.take_changed_limit(),
-            last_success_at: limiter.state.last_accepted_at,
+            last_success_at: limiter.state.last_success_at,
         }
     }
 

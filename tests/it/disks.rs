@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use trackpost::clock;
 use trackpost::sandbox::ledger::Follows;
-use trackpost::store::inspection::InspectionPosition;
+use trackpost::store::damage_check::DamageCheckPosition;
 use trackpost::store::wal::{LostCommits, lost_commits};
 use trackpost::store::{self, StoreError};
 
@@ -223,9 +223,9 @@ async fn a_damaged_page_is_found_at_the_start_or_by_the_daily_check() {
     // While it runs: the daily check reads every row in steps.
     fs::write(&path, &clean).unwrap();
     let (store, writer) = store::open(&path).await.unwrap();
-    let (mut position, mut steps) = (Some(InspectionPosition::default()), 0);
+    let (mut position, mut steps) = (Some(DamageCheckPosition::default()), 0);
     while let Some(next) = position {
-        position = store.inspect(next, 7).await.unwrap();
+        position = store.check_for_damage(next, 7).await.unwrap();
         steps += 1;
     }
     assert!(steps > 40, "{steps}");
@@ -234,9 +234,9 @@ async fn a_damaged_page_is_found_at_the_start_or_by_the_daily_check() {
     let mut damaged = clean.clone();
     damaged[pages / 3 * 1024..pages * 2 / 3 * 1024].fill(0x5a);
     fs::write(&path, &damaged).unwrap();
-    let mut position = InspectionPosition::default();
+    let mut position = DamageCheckPosition::default();
     let error = loop {
-        match store.inspect(position, 500).await {
+        match store.check_for_damage(position, 500).await {
             Ok(Some(next)) => position = next,
             Ok(None) => panic!("the damage is not found"),
             Err(error) => break error,

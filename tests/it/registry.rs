@@ -137,7 +137,7 @@ impl Files {
     }
 
     async fn version(&self) -> i64 {
-        self.harness.count("SELECT changes FROM registry").await
+        self.harness.count("SELECT version FROM registry").await
     }
 
     async fn left_out(&self) -> Vec<String> {
@@ -344,7 +344,7 @@ async fn a_file_that_is_always_being_written_is_read_each_minute_up_to_its_last_
 #[tokio::test]
 async fn every_change_of_the_registry_is_counted_and_announced() {
     let harness = Harness::new().await;
-    let mut changes = harness.store().registry_changes();
+    let mut changes = harness.store().registry_version();
     let key = |id: &str| LabelKey { account: harness.account.name.clone(), id: id.parse().unwrap() };
     let label = |id: &str| Registration { key: key(id), metadata: Default::default(), source: Source::Cli };
     let version =

@@ -101,7 +101,7 @@ impl Daemon {
         self.limiter.set_skew(self.skew, now);
         self.limiter.end_request(allowed.sent_at, now);
         let recently =
-            self.limiter.state.last_accepted_at.is_some_and(|at| at > earlier(now, LIST_REFUSAL_GRACE));
+            self.limiter.state.last_success_at.is_some_and(|at| at > earlier(now, LIST_REFUSAL_GRACE));
         if let Some(signal) = account_signal(answer.as_ref().err(), allowed.probe, recently) {
             let seen = self.limiter.observe(None, &signal, allowed, now);
             self.came_back |= seen.change == Some(AccountChange::CameBack);

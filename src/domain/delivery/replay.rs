@@ -1,25 +1,26 @@
 //! Selection of the stored messages that a subscriber added later would have got.
 //!
-//! The rule is that of fan-out ([`crate::domain::messages::fan_out`]), applied to messages sorted by label and `seq`. Earlier
+//! Applies the rule of fan-out ([`crate::domain::messages::fan_out`]) to messages sorted by label and `seq`. Earlier
 //! deliveries do not matter.
 
 use jiff::Timestamp;
 
 use crate::domain::label::AccountName;
 use crate::domain::messages::MessageType;
-use crate::domain::messages::subscriber::{Format, Subscriber};
+use crate::domain::messages::fan_out::Selection;
+use crate::domain::messages::subscriber::Subscriber;
 
 /// Filter over stored messages, which come sorted by label and `seq`.
 #[derive(Debug)]
 pub struct ReplayFilter<'a> {
-    subscriber: &'a Subscriber,
-    /// Label row and time of the current poll, if one of its messages matched.
-    matched_poll: Option<(i64, Timestamp)>,
+    selection: Selection<'a>,
+    /// Label row and time of the current poll.
+    poll: Option<(i64, Timestamp)>,
 }
 
 impl<'a> ReplayFilter<'a> {
     pub fn new(subscriber: &'a Subscriber) -> Self {
-        Self { subscriber, matched_poll: None }
+        Self { selection: Selection::new(subscriber), poll: None }
     }
 
     /// Whether the subscriber gets this message. `label`: key of the label's row, `None` for a system message.
@@ -30,18 +31,12 @@ impl<'a> ReplayFilter<'a> {
         kind: MessageType,
         account: Option<&AccountName>,
     ) -> bool {
-        let wanted = self.subscriber.wants(kind, account);
-        if self.subscriber.format == Format::Standard {
-            return wanted;
+        let poll = label.map(|label| (label, created_at));
+        if self.poll != poll {
+            self.poll = poll;
+            self.selection.begin_poll();
         }
-        // The other formats get the summary, the last message of a poll, if any message of the poll matches.
-        let Some(poll) = label.filter(|_| kind.is_made_by_polls()).map(|label| (label, created_at)) else {
-            return false;
-        };
-        if wanted {
-            self.matched_poll = Some(poll);
-        }
-        kind == MessageType::Updated && self.matched_poll.take() == Some(poll)
+        self.selection.includes(kind, account)
     }
 }
 
@@ -49,7 +44,7 @@ impl<'a> ReplayFilter<'a> {
 mod tests {
     use super::*;
     use crate::config::{Config, Environment};
-    use crate::domain::messages::subscriber::EventPattern;
+    use crate::domain::messages::subscriber::{EventPattern, Format};
 
     /// Indices of the messages (second of creation, type) that a subscriber gets.
     fn taken(format: &str, events: &str, kinds: &[(i64, MessageType)]) -> Vec<usize> {

@@ -13,31 +13,54 @@ pub struct PlannedDelivery {
     pub format: Format,
 }
 
-/// Returns the deliveries of the messages of one poll. A subscriber to a vendor's format gets at most one callback per
-/// poll, under the id of the summary.
+/// Selects the messages that one subscriber gets, of messages in order of `seq`.
+#[derive(Debug)]
+pub struct Selection<'a> {
+    subscriber: &'a Subscriber,
+    /// Whether a message of the current poll matched.
+    matched: bool,
+}
+
+impl<'a> Selection<'a> {
+    pub fn new(subscriber: &'a Subscriber) -> Self {
+        Self { subscriber, matched: false }
+    }
+
+    /// Begins the next poll.
+    pub fn begin_poll(&mut self) {
+        self.matched = false;
+    }
+
+    /// Whether the subscriber gets this message. A vendor's format gets the summary, which is the last message of a
+    /// poll, if any message of the poll matches.
+    pub fn includes(&mut self, kind: MessageType, account: Option<&AccountName>) -> bool {
+        let wanted = self.subscriber.wants(kind, account);
+        if self.subscriber.format == Format::Standard {
+            return wanted;
+        }
+        self.matched |= wanted && kind.is_made_by_polls();
+        kind == MessageType::Updated && self.matched
+    }
+}
+
+/// Returns the deliveries of the messages of one poll.
 pub fn of_poll(
     messages: &[Message],
     subscribers: &[Subscriber],
     account: &AccountName,
 ) -> Vec<PlannedDelivery> {
-    let summary = messages.iter().position(|message| message.kind == MessageType::Updated);
-    let mut planned = Vec::new();
-    for subscriber in subscribers {
-        let wanted = |kind| subscriber.wants(kind, Some(account));
-        let plan = |message| PlannedDelivery {
-            message,
-            subscriber: subscriber.name.clone(),
-            format: subscriber.format,
-        };
-        if subscriber.format == Format::Standard {
-            planned.extend((0..messages.len()).filter(|index| wanted(messages[*index].kind)).map(plan));
-        } else if let Some(summary) = summary
-            && messages.iter().any(|message| message.kind.is_made_by_polls() && wanted(message.kind))
-        {
-            planned.push(plan(summary));
-        }
-    }
-    planned
+    let of_subscriber = |subscriber: &Subscriber| {
+        let mut selection = Selection::new(subscriber);
+        let selected = (0..messages.len())
+            .filter(|index| selection.includes(messages[*index].kind, Some(account)))
+            .map(|message| PlannedDelivery {
+                message,
+                subscriber: subscriber.name.clone(),
+                format: subscriber.format,
+            });
+        selected.collect::<Vec<_>>()
+    };
+    subscribers.iter().flat_map(of_subscriber).collect()
 }
 
 /// Returns the deliveries of messages about accounts and subscribers. They belong to no poll, so only subscribers to the

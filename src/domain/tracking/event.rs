@@ -1,6 +1,6 @@
 //! One carrier event of an answer: its bytes and its parsed key.
 //!
-//! An event is parsed once; the parsed value is used up to the message. [`crate::domain::tracking::matching`] decides
+//! The key and the fingerprint of an event are computed once per answer. [`crate::domain::tracking::matching`] decides
 //! which event it is and whether it is new.
 
 use std::sync::Arc;

@@ -120,7 +120,7 @@ pub(super) async fn record_attempts(
             (decision, change)
         };
         let mut pending = None;
-        // The row was pruned: its subscriber was absent for two weeks.
+        // Without a row, it was pruned during the attempt, because its subscriber was absent for two weeks.
         if let Some(row) = row {
             row.attempts += 1;
             // Should be impossible: two attempts in flight for one delivery. A delivered message stays delivered, and

@@ -10,7 +10,7 @@ use crate::domain::label::AccountName;
 use crate::domain::polling::account_status::AccountStatus;
 use crate::domain::polling::outlook::{AccountLimits, Outlook};
 use crate::domain::time::{earlier, serialize_instant_or_null};
-use crate::store::usage::UNLIMITED;
+use crate::store::usage::INFINITE_STRETCH;
 use crate::store::{Store, StoreError};
 
 /// An account with the usage of its quota.
@@ -76,7 +76,7 @@ impl Store {
             detail: state.detail.clone(),
             requests_last_minute: lately.map(|(_, requests)| *requests as u64).sum(),
             requests_this_month: used.this_month,
-            stretch: (stretch < UNLIMITED).then_some(stretch),
+            stretch: (stretch < INFINITE_STRETCH).then_some(stretch),
             due: used.due,
             first_polls_waiting: used.first_polls,
             next_probe_at: state.probe_at,

@@ -19,7 +19,7 @@ use crate::clock::{self, Stopwatch};
 use crate::crash::CrashPoint;
 use crate::metrics::metrics;
 use crate::store::changes::Watcher;
-use crate::store::checkpoints::{self, RowsWritten};
+use crate::store::checkpoints::{self, WritesSinceCheckpoint};
 use crate::store::file::OpenFiles;
 use crate::store::health::SubscriberHealths;
 use crate::store::label_reads::LabelReader;
@@ -154,7 +154,7 @@ struct Writing {
     handover: Handover,
     healths: SubscriberHealths,
     watcher: Watcher,
-    written: Arc<RowsWritten>,
+    written: Arc<WritesSinceCheckpoint>,
     files: Arc<OpenFiles>,
     /// Whether the path stopped naming the open file.
     file_is_lost: bool,

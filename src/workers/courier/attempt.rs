@@ -59,7 +59,7 @@ pub(super) async fn deliver(
     CrashPoint::AttemptAnswered.reached();
     let result = shared.store.record_attempt(ended).await?;
     shared.heartbeat.beat(at);
-    log(&shared.subscriber, &delivery, number, &attempt, &result);
+    log(&shared.subscriber, &delivery, number, probe, &attempt, &result);
     count(&shared.subscriber, &delivery, &attempt, &result, at);
     Ok(result)
 }
@@ -94,6 +94,7 @@ fn log(
     subscriber: &Subscriber,
     delivery: &PendingDelivery,
     number: u32,
+    probe: bool,
     attempt: &Attempt,
     result: &AttemptResult,
 ) {
@@ -112,8 +113,14 @@ fn log(
         }
         AfterAttempt::Retry(_) if state != HealthState::Ok => {
             let next_probe_at = result.health.probe_at.map(tracing::field::display);
+            let text = match probe {
+                true => format!("probe failed: {message_id} to {name}: {outcome}"),
+                false => format!(
+                    "attempt {number} of {message_id} to {name} failed: {outcome}; it waits for a probe"
+                ),
+            };
             info!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,
-                outcome, detail, next_probe_at, "probe failed: {message_id} to {name}: {outcome}");
+                outcome, detail, next_probe_at, "{text}");
         }
         AfterAttempt::Retry(due) => {
             warn!(subscriber = %name, message_id = %message_id, label_id, "type" = kind, attempt = number, duration_ms,

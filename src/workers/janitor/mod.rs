@@ -1,9 +1,9 @@
 //! The janitor: the worker that deletes old rows, checks the database for damage once a day, and writes learned rates and
 //! jumps of the clock.
 //!
-//! It works in small chunks, so that other writers do not wait. Undelivered messages are never deleted, except messages
-//! to a subscriber that was removed more than two weeks ago. They are deleted with their finished label or message, and
-//! this is logged.
+//! It works in small chunks, so that other writers do not wait. A pending delivery is never deleted, except one to a
+//! subscriber that has been removed or disabled for two weeks; this is logged. A dead delivery is kept for two weeks.
+//! Both are deleted with their label or message.
 
 mod freshness;
 
@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::StoreConfig;
 use crate::domain::messages::subscriber::{Subscriber, SubscriberName};
 use crate::domain::time::{after, earlier, later, signed};
-use crate::store::inspection::InspectionPosition;
+use crate::store::damage_check::DamageCheckPosition;
 use crate::store::upkeep::RetentionLimits;
 use crate::store::{Store, StoreError};
 use crate::workers::learned_rates::SharedRates;
@@ -32,7 +32,7 @@ const STEP_INTERVAL: Duration = Duration::from_secs(60);
 /// The time between two chunks of a round.
 const CHUNK_INTERVAL: Duration = Duration::from_millis(50);
 /// Rows of one step of the check of the database.
-const INSPECTION_ROWS: u32 = 500;
+const DAMAGE_CHECK_ROWS: u32 = 500;
 /// Rows of each kind in a chunk.
 pub const PRUNE_CHUNK: u32 = 500;
 /// The time between two checks of the database.
@@ -50,7 +50,7 @@ pub async fn run(
 ) -> Result<(), StoreError> {
     let mut report = FreshnessReport::new(clock::now());
     let mut next_round_at = Timestamp::MIN;
-    let mut inspection = Inspection::new(clock::now());
+    let mut damage_check = DamageCheck::new(clock::now());
     loop {
         let now = clock::now();
         learned_rates.write(&store, now, false).await?;
@@ -60,7 +60,7 @@ pub async fn run(
         if !more && now >= next_round_at {
             next_round_at = later(now, ROUND_INTERVAL);
         }
-        let more = inspection.step(&store, now).await? || more;
+        let more = damage_check.step(&store, now).await? || more;
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => break,
             // Ends soon after a jump of the clock.
@@ -70,13 +70,13 @@ pub async fn run(
     learned_rates.write(&store, clock::now(), true).await
 }
 
-/// The daily check of the database ([`crate::store::inspection`]).
-struct Inspection {
+/// The daily check of the database ([`crate::store::damage_check`]).
+struct DamageCheck {
     due_at: Timestamp,
-    position: Option<InspectionPosition>,
+    position: Option<DamageCheckPosition>,
 }
 
-impl Inspection {
+impl DamageCheck {
     fn new(now: Timestamp) -> Self {
         Self { due_at: later(now, signed(STEP_INTERVAL)), position: None }
     }
@@ -87,7 +87,7 @@ impl Inspection {
         if self.position.is_none() && now < self.due_at {
             return Ok(false);
         }
-        self.position = store.inspect(self.position.unwrap_or_default(), INSPECTION_ROWS).await?;
+        self.position = store.check_for_damage(self.position.unwrap_or_default(), DAMAGE_CHECK_ROWS).await?;
         if self.position.is_none() {
             self.due_at = later(now, INSPECTION_INTERVAL);
             debug!("the database was checked: no damage");

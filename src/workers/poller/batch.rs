@@ -1,4 +1,4 @@
-//! Unchanged polls and sent requests that are not written yet.
+//! Unchanged polls and measurements that are not written yet.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -108,7 +108,7 @@ impl Poller {
     /// Polls until `shutdown`, then waits for the polls in flight and writes all changes in memory.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), StoreError> {
         let store = self.shared.access.store.clone();
-        let (mut registry, mut external) = (store.registry_changes(), store.external_changes());
+        let (mut registry, mut external) = (store.registry_version(), store.external_changes());
         loop {
             let now = clock::now();
             if registry.has_changed().unwrap_or(false) || external.has_changed().unwrap_or(false) {
@@ -343,7 +343,7 @@ impl Poller {
         let (store, account) = (&access.store, &access.account.name);
         if self.version.is_none() {
             // Later changes are applied by their version.
-            self.version = Some(store.refresh_registry_changes().await?.cast_signed());
+            self.version = Some(store.refresh_registry_version().await?.cast_signed());
             // The clock may have been ahead when the waits of carriers were planned.
             let longest = later(now, signed(LONGEST_RETRY_AFTER));
             for (carrier, until) in store.quota_used(account, now).await?.held {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use trackpost::domain::messages::subscriber::{Format, SubscriberName};
 use trackpost::domain::messages::{MessageType, account_message};
 use trackpost::sandbox::{Answer, ReceivedCallback};
-use trackpost::store::replay::{Repeat, ReplaySpan, StateBefore, StoredMessage};
+use trackpost::store::replay::{ReplaySpan, Requeued, StateBefore, StoredMessage};
 use trackpost::store::upkeep::RetentionLimits;
 
 use crate::harness::parcel::{event, in_transit, tracking};
@@ -37,9 +37,9 @@ async fn stored(harness: &Harness) -> Vec<StoredMessage> {
 /// Queues the deliveries selected by `chosen` again, each after `wait` seconds times its position.
 async fn queue(harness: &Harness, chosen: impl Fn(&StoredMessage) -> bool, wait: i64) -> u64 {
     let all = stored(harness).await;
-    let again: Vec<Repeat> = (0..)
+    let again: Vec<Requeued> = (0..)
         .zip(all.iter().filter(|stored| chosen(stored)))
-        .map(|(index, stored)| Repeat {
+        .map(|(index, stored)| Requeued {
             message: stored.row,
             lane: stored.lane,
             before: stored.before,

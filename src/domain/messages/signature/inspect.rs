@@ -2,7 +2,10 @@
 //!
 //! [`verify`] decides. If the signature does not match, the body is tried again with typical damages undone.
 
-use super::{SignedHeaders, SigningSecret, TOLERANCE_SECONDS, VerifyError, verify};
+use super::{
+    SignedHeaders, SigningSecret, TOLERANCE_SECONDS, VerifyError, check_age, parse_timestamp, verify,
+};
+use crate::domain::words::counted;
 
 /// One check and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ pub fn inspect(secret: &str, headers: SignedHeaders<'_>, body: &[u8], now: i64) 
         }
         outcome => {
             let tokens = signature.split(' ').filter(|token| token.starts_with("v1,")).count();
-            found.add("signature", Ok(format!("{tokens} v1 token{}", if tokens == 1 { "" } else { "s" })));
+            found.add("signature", Ok(counted(tokens as u64, "v1 token")));
             let over = format!("HMAC-SHA256 over \"{{id}}.{{timestamp}}.\" and {} bytes of body", body.len());
             match outcome {
                 Ok(()) => found.add("match", Ok(over)),
@@ -105,23 +108,27 @@ fn check_headers(found: &mut Inspection, headers: SignedHeaders<'_>) -> bool {
 }
 
 fn check_timestamp(found: &mut Inspection, stamp: &str, now: i64) -> Option<i64> {
-    let timestamp = stamp.parse::<i64>().ok().filter(|seconds| seconds.to_string() == stamp);
-    let Some(timestamp) = timestamp else {
-        found.add("timestamp", Err(VerifyError::Timestamp(stamp.to_owned()).to_string()));
-        return None;
+    let timestamp = match parse_timestamp(stamp) {
+        Ok(timestamp) => timestamp,
+        Err(error) => {
+            found.add("timestamp", Err(error.to_string()));
+            return None;
+        }
     };
     found.add("timestamp", Ok(format!("{timestamp}, whole seconds")));
-    let skew = timestamp.saturating_sub(now);
-    if skew.saturating_abs() <= TOLERANCE_SECONDS {
-        let when = if skew > 0 { format!("{skew} s ahead") } else { format!("{} s ago", -skew) };
-        found.add("age", Ok(format!("{when}; receivers allow {TOLERANCE_SECONDS} s")));
-    } else {
-        found.add("age", Err(VerifyError::Skewed(skew).to_string()));
-        found.causes.push(if timestamp > 100_000_000_000 {
-            "the timestamp looks like milliseconds".to_owned()
-        } else {
-            "the callback is old, or a clock is wrong; --at SECONDS checks it at another time".to_owned()
-        });
+    match check_age(timestamp, now) {
+        Ok(skew) => {
+            let when = if skew > 0 { format!("{skew} s ahead") } else { format!("{} s ago", -skew) };
+            found.add("age", Ok(format!("{when}; receivers allow {TOLERANCE_SECONDS} s")));
+        }
+        Err(error) => {
+            found.add("age", Err(error.to_string()));
+            found.causes.push(if timestamp > 100_000_000_000 {
+                "the timestamp looks like milliseconds".to_owned()
+            } else {
+                "the callback is old, or a clock is wrong; --at SECONDS checks it at another time".to_owned()
+            });
+        }
     }
     Some(timestamp)
 }

@@ -95,6 +95,18 @@ pub enum VerifyError {
     Mismatch,
 }
 
+/// Parses a timestamp: a whole number of seconds in its usual spelling.
+fn parse_timestamp(stamp: &str) -> Result<i64, VerifyError> {
+    let timestamp = stamp.parse::<i64>().ok().filter(|seconds| seconds.to_string() == stamp);
+    timestamp.ok_or_else(|| VerifyError::Timestamp(stamp.to_owned()))
+}
+
+/// Returns how far `timestamp` is ahead of `now` in seconds, if receivers allow it.
+fn check_age(timestamp: i64, now: i64) -> Result<i64, VerifyError> {
+    let skew = timestamp.saturating_sub(now);
+    if skew.saturating_abs() <= TOLERANCE_SECONDS { Ok(skew) } else { Err(VerifyError::Skewed(skew)) }
+}
+
 /// Verifies one callback with one secret at `now` (Unix seconds). Tokens are compared in constant time.
 pub fn verify(
     secret: &SigningSecret,
@@ -105,14 +117,8 @@ pub fn verify(
     let id = headers.id.ok_or(VerifyError::Missing("webhook-id"))?;
     let stamp = headers.timestamp.ok_or(VerifyError::Missing("webhook-timestamp"))?;
     let signature = headers.signature.ok_or(VerifyError::Missing("webhook-signature"))?;
-    let timestamp: i64 = stamp.parse().map_err(|_| VerifyError::Timestamp(stamp.to_owned()))?;
-    if timestamp.to_string() != stamp {
-        return Err(VerifyError::Timestamp(stamp.to_owned()));
-    }
-    let skew = timestamp.saturating_sub(now);
-    if skew.saturating_abs() > TOLERANCE_SECONDS {
-        return Err(VerifyError::Skewed(skew));
-    }
+    let timestamp = parse_timestamp(stamp)?;
+    check_age(timestamp, now)?;
     let mut any = false;
     for token in signature.split(' ') {
         let (version, encoded) =

@@ -19,11 +19,11 @@ use crate::domain::tracking::reading::Reading;
 pub enum AccountSignal {
     /// The API answered the poll; the account works.
     Good,
-    /// 401, 402; a 400 or 403 that speaks of the account.
+    /// 401, 402; a 400 or 403 about the account.
     Unauthorized { detail: String },
     /// Any other 4xx. It concerns the label, unless several labels in a row get the same refusal.
     Refused { detail: String },
-    /// A 404 that speaks of the endpoint.
+    /// A 404 about the endpoint.
     Misconfigured { detail: String },
     /// 429: the whole account waits.
     Throttled { wait: Duration },
@@ -90,7 +90,7 @@ pub struct AccountState {
     /// Failures in a row; not stored.
     pub failures_in_a_row: u32,
     /// Time of the last answer that accepted the key: a good one, or the refusal of one label; not stored.
-    pub last_accepted_at: Option<Timestamp>,
+    pub last_success_at: Option<Timestamp>,
     /// The last refusal without a good answer since; not stored.
     pub refusal: Option<String>,
     /// Labels that got this refusal in a row; not stored.
@@ -131,7 +131,7 @@ const OUTAGE_FAILURES: u32 = 5;
 const MIN_OUTAGE_LABELS: usize = 3;
 /// Time after an answer that accepted the key, in which failures are not an outage.
 const OUTAGE_GRACE: SignedDuration = SignedDuration::from_secs(30);
-/// Maximum number of different failed labels in a row that an outage needs, for any number of labels.
+/// This many different failed labels in a row are enough for an outage, however many labels the account has.
 pub const MAX_OUTAGE_LABELS: usize = 20;
 
 /// Number of labels in a row with the same refusal that mean that the account is refused (contract 3).
@@ -159,14 +159,10 @@ impl AccountState {
 
     /// Moves all times by a jump of the wall clock, so that each wait keeps its length.
     pub fn apply_jump(&mut self, by: SignedDuration, now: Timestamp) {
-        for at in [
-            &mut self.probe_at,
-            &mut self.throttled_until,
-            &mut self.last_accepted_at,
-            &mut self.paused_until,
-        ]
-        .into_iter()
-        .flatten()
+        for at in
+            [&mut self.probe_at, &mut self.throttled_until, &mut self.last_success_at, &mut self.paused_until]
+                .into_iter()
+                .flatten()
         {
             *at = later(*at, by);
         }
@@ -198,7 +194,7 @@ impl AccountState {
         self.probe_at = self.probe_at.map(|at| at.min(longest_probe));
         let longest_wait = later(now, signed(LONGEST_RETRY_AFTER));
         self.throttled_until = self.throttled_until.map(|at| at.min(longest_wait));
-        self.last_accepted_at = self.last_accepted_at.map(|at| at.min(now));
+        self.last_success_at = self.last_success_at.map(|at| at.min(now));
     }
 
     /// Whether only one request at a time may go out.
@@ -248,7 +244,7 @@ impl AccountState {
                 self.failures_in_a_row += 1;
                 self.failed_labels.extend(label);
                 let all = labels.clamp(MIN_OUTAGE_LABELS, MAX_OUTAGE_LABELS);
-                let lately = self.last_accepted_at.is_some_and(|at| now.duration_since(at) < OUTAGE_GRACE);
+                let lately = self.last_success_at.is_some_and(|at| now.duration_since(at) < OUTAGE_GRACE);
                 let outage =
                     !lately && self.failures_in_a_row >= OUTAGE_FAILURES && self.failed_labels.len() >= all;
                 if self.probing() || outage {
@@ -293,7 +289,7 @@ impl AccountState {
     fn record_accepted(&mut self, now: Timestamp) -> Option<AccountChange> {
         self.failed_labels.clear();
         self.failures_in_a_row = 0;
-        self.last_accepted_at = Some(now);
+        self.last_success_at = Some(now);
         let change = match self.status {
             AccountStatus::Ok => return None,
             AccountStatus::Down => AccountChange::CameBack,
@@ -301,7 +297,7 @@ impl AccountState {
         };
         *self = Self {
             throttled_until: self.throttled_until,
-            last_accepted_at: Some(now),
+            last_success_at: Some(now),
             refusal: self.refusal.take(),
             refused: std::mem::take(&mut self.refused),
             ..Self::new(now)

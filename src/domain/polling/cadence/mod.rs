@@ -165,7 +165,8 @@ impl Cadence {
         if let Some(suggestion) = &suggestion {
             (interval, pace) = (suggestion.wait, suggestion.pace);
         }
-        let opening_at = opening.filter(|_| suggestion.is_none()).map(|(at, _, _)| at);
+        let opening = opening.filter(|_| suggestion.is_none());
+        let opening_at = opening.map(|(at, _, _)| at);
         let phase = situation.phase.filter(|_| opening_at.is_none());
         let wait = phase.map_or(interval, |phase| interval.mul_f64(0.5 + phase / 2.0));
         let jitter = jitter.clamp(-1.0, 1.0);

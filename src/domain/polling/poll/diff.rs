@@ -56,7 +56,7 @@ fn is_without_content(after: &PollState, tracking: &Tracking) -> bool {
         && matches!(after.status(), None | Some(StatusCode::NotYetInSystem | StatusCode::Unknown))
 }
 
-/// Milestone of a scan.
+/// Test whether a scan has a certain milestone.
 type IsMilestone = fn(&TrackingEvent) -> bool;
 
 const IS_EXCEPTION: IsMilestone = |event| event.status() == Some(StatusCode::Exception);

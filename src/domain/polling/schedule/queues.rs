@@ -4,7 +4,7 @@
 //! the label that is latest in relation to its planned wait is polled first. Under any load all waits stretch alike,
 //! and nothing is rescheduled when the load changes.
 //!
-//! Labels of one group (a carrier) and one [`Pace`] form a queue, ordered by due time. Only the heads of the queues are
+//! Labels of one carrier and one [`Pace`] form a queue, ordered by due time. Only the heads of the queues are
 //! compared.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,33 +43,33 @@ impl Ticket {
     }
 }
 
-/// Waiting labels of an account, by group and pace. An index below [`MAX_LABELS`] identifies a label.
+/// Waiting labels of an account, by carrier and pace. An index below [`MAX_LABELS`] identifies a label.
 #[derive(Debug, Default)]
 pub struct Queues {
     queues: BTreeMap<(u16, Pace), BTreeSet<Ticket>>,
-    /// Groups that wait as a whole, with the end of the wait (ms).
+    /// Carriers whose labels wait, with the end of the wait (ms).
     held: BTreeMap<u16, i64>,
     /// Number of labels polled so far.
     turn: u64,
 }
 
 impl Queues {
-    pub fn insert(&mut self, group: u16, pace: Pace, due_ms: i64, index: u32) {
-        self.queues.entry((group, pace)).or_default().insert(Ticket::new(due_ms, index));
+    pub fn insert(&mut self, carrier: u16, pace: Pace, due_ms: i64, index: u32) {
+        self.queues.entry((carrier, pace)).or_default().insert(Ticket::new(due_ms, index));
     }
 
     /// Removes a label that was inserted with these values.
-    pub fn remove(&mut self, group: u16, pace: Pace, due_ms: i64, index: u32) {
-        self.take((group, pace), Ticket::new(due_ms, index));
+    pub fn remove(&mut self, carrier: u16, pace: Pace, due_ms: i64, index: u32) {
+        self.take((carrier, pace), Ticket::new(due_ms, index));
     }
 
-    /// Lets the labels of `group` wait until `until_ms`.
-    pub fn hold(&mut self, group: u16, until_ms: i64) {
-        let held = self.held.entry(group).or_insert(until_ms);
+    /// Lets the labels of `carrier` wait until `until_ms`.
+    pub fn hold(&mut self, carrier: u16, until_ms: i64) {
+        let held = self.held.entry(carrier).or_insert(until_ms);
         *held = until_ms.max(*held);
     }
 
-    /// Ends the waits of all groups earlier by `by_ms`.
+    /// Ends the waits of all carriers earlier by `by_ms`.
     pub fn shorten_holds(&mut self, by_ms: i64) {
         self.held.values_mut().for_each(|until| *until = until.saturating_sub(by_ms));
     }
@@ -96,16 +96,16 @@ impl Queues {
         Some(ticket.index())
     }
 
-    /// Returns when the next label may be polled. The wait of a group delays its labels.
+    /// Returns when the next label may be polled. The wait of a carrier delays its labels.
     pub fn next_due_ms(&self) -> Option<i64> {
-        let due = |((group, _), queue): (&(u16, Pace), &BTreeSet<Ticket>)| {
+        let due = |((carrier, _), queue): (&(u16, Pace), &BTreeSet<Ticket>)| {
             let head = queue.first()?.due_ms();
-            Some(self.held.get(group).map_or(head, |until| head.max(*until)))
+            Some(self.held.get(carrier).map_or(head, |until| head.max(*until)))
         };
         self.queues.iter().filter_map(due).min()
     }
 
-    /// Number of labels without a planned wait: new ones, and those requested by hand.
+    /// Number of labels without a planned wait: new labels, and labels requested by hand.
     pub fn without_wait(&self) -> usize {
         self.queues.iter().filter(|((_, pace), _)| *pace == Pace::NONE).map(|(_, queue)| queue.len()).sum()
     }
@@ -121,7 +121,7 @@ impl Queues {
     }
 
     fn heads(&self, now: i64) -> impl Iterator<Item = ((u16, Pace), Ticket)> {
-        let open = self.queues.iter().filter(|((group, _), _)| !self.held.contains_key(group));
+        let open = self.queues.iter().filter(|((carrier, _), _)| !self.held.contains_key(carrier));
         let heads = open.filter_map(|(key, queue)| Some((*key, *queue.first()?)));
         heads.filter(move |(_, head)| head.due_ms() <= now)
     }
@@ -132,7 +132,7 @@ impl Queues {
         let fresh = self
             .queues
             .iter()
-            .filter(|((group, pace), _)| *pace == Pace::NONE && !self.held.contains_key(group));
+            .filter(|((carrier, pace), _)| *pace == Pace::NONE && !self.held.contains_key(carrier));
         fresh
             .filter_map(|(key, queue)| Some((*key, *queue.range(..until).next_back()?)))
             .max_by_key(|(_, t)| *t)

@@ -158,11 +158,6 @@ fn newest_known(sides: &Sides<'_>, live: &Pairing) -> Option<LocalTime> {
 }
 
 impl Matching {
-    /// Whether there is nothing to announce.
-    pub fn is_quiet(&self) -> bool {
-        self.added.is_empty() && self.revised.is_empty() && self.retracted.is_empty()
-    }
-
     /// Returns the history after this answer, as the store holds it once `updates` and the new events are written.
     pub fn apply(&self, mut known: Vec<KnownEvent>) -> Vec<KnownEvent> {
         for update in &self.updates {

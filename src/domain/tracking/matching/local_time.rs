@@ -42,7 +42,8 @@ impl LocalTime {
     /// Parses the usual spelling, `2026-09-03T11:45:00` with or without `Z`.
     fn parse_plain(text: &[u8]) -> Option<Self> {
         let text = text.strip_suffix(b"Z").unwrap_or(text);
-        let &[m, c, y, z, b'-', mo, nth, b'-', d, ay, b'T', h, our, b':', mi, nute, b':', s, econd] = text
+        let &[y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', mi1, mi2, b':', s1, s2] =
+            text
         else {
             return None;
         };
@@ -50,9 +51,9 @@ impl LocalTime {
             let is_number = tens.is_ascii_digit() && ones.is_ascii_digit();
             is_number.then(|| (tens - b'0') as i8 * 10 + (ones - b'0') as i8)
         };
-        let year = i16::from(two(m, c)?) * 100 + i16::from(two(y, z)?);
-        let time = [two(h, our)?, two(mi, nute)?, two(s, econd)?];
-        DateTime::new(year, two(mo, nth)?, two(d, ay)?, time[0], time[1], time[2], 0).ok().map(Self)
+        let year = i16::from(two(y1, y2)?) * 100 + i16::from(two(y3, y4)?);
+        let time = [two(h1, h2)?, two(mi1, mi2)?, two(s1, s2)?];
+        DateTime::new(year, two(mo1, mo2)?, two(d1, d2)?, time[0], time[1], time[2], 0).ok().map(Self)
     }
 
     /// Appends the time in `text` as [`fmt::Display`] writes it; returns `false` if there is none.

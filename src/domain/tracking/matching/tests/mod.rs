@@ -19,6 +19,13 @@ fn label() -> LabelKey {
     LabelKey { account: AccountName::new("main"), id: "se-324658".parse().expect("a label id") }
 }
 
+impl Matching {
+    /// Whether there is nothing to announce.
+    fn is_quiet(&self) -> bool {
+        self.added.is_empty() && self.revised.is_empty() && self.retracted.is_empty()
+    }
+}
+
 /// Builder of an event object, by default a FedEx-like one.
 #[derive(Clone, Debug, PartialEq)]
 struct Draft(Map<String, Value>);

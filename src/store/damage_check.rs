@@ -3,7 +3,8 @@
 //! `PRAGMA quick_check` reads a table at once, which takes too long for a large one. So the large tables are read row by
 //! row, each step in a read transaction of its own, which delays no write and no checkpoint. SQLite refuses a damaged
 //! page when it reads it. The small tables get a `quick_check` each. SQLite has no checksums of pages: damage within a
-//! text is not found. The indexes of the large tables are read by the quick check at start ([`super::open()`]) only.
+//! text is not found. Only the quick check at start ([`super::open()`]), which is made in a small database, reads the
+//! indexes of the large tables.
 
 use futures_util::TryStreamExt as _;
 use sqlx::AssertSqlSafe;
@@ -22,7 +23,7 @@ const LARGE: [(&str, &str); 6] = [
 
 /// A position in the check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InspectionPosition {
+pub struct DamageCheckPosition {
     table: usize,
     /// The last key that was read of a large table.
     key: i64,
@@ -30,22 +31,22 @@ pub struct InspectionPosition {
 
 impl Store {
     /// Does one step of the check: reads about `rows` rows after `position`. Returns the next position; `None` at the end.
-    pub async fn inspect(
+    pub async fn check_for_damage(
         &self,
-        position: InspectionPosition,
+        position: DamageCheckPosition,
         rows: u32,
-    ) -> Result<Option<InspectionPosition>, StoreError> {
-        self.inspect_next(position, rows).await.map_err(|error| error.of(self.path()))
+    ) -> Result<Option<DamageCheckPosition>, StoreError> {
+        self.check_next(position, rows).await.map_err(|error| error.of(self.path()))
     }
 
-    async fn inspect_next(
+    async fn check_next(
         &self,
-        position: InspectionPosition,
+        position: DamageCheckPosition,
         rows: u32,
-    ) -> Result<Option<InspectionPosition>, StoreError> {
-        let next = Some(InspectionPosition { table: position.table + 1, key: 0 });
+    ) -> Result<Option<DamageCheckPosition>, StoreError> {
+        let next = Some(DamageCheckPosition { table: position.table + 1, key: 0 });
         let Some((table, key)) = LARGE.get(position.table) else {
-            return self.inspect_small(position.table - LARGE.len()).await.map(|more| next.filter(|_| more));
+            return self.check_small(position.table - LARGE.len()).await.map(|more| next.filter(|_| more));
         };
         let mut connection = self.readers.acquire().await?;
         let last = format!(
@@ -61,11 +62,11 @@ impl Store {
         let all = sqlx::query(AssertSqlSafe(all)).bind(position.key).bind(last);
         let mut all = all.persistent(false).fetch(&mut *connection);
         while all.try_next().await?.is_some() {}
-        Ok(Some(InspectionPosition { key: last, ..position }))
+        Ok(Some(DamageCheckPosition { key: last, ..position }))
     }
 
     /// Checks the small table of this number. Returns whether there is one.
-    async fn inspect_small(&self, number: usize) -> Result<bool, StoreError> {
+    async fn check_small(&self, number: usize) -> Result<bool, StoreError> {
         let large = LARGE.map(|(table, _)| table);
         let tables: Vec<String> =
             sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
