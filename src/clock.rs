@@ -46,8 +46,8 @@ pub fn record() -> ClockRecord {
     with(|state| ClockRecord { mark: state.mark(), gaps: Arc::clone(&state.gaps) })
 }
 
-/// Continues the last run. Logs a jump of the clock, or a long time between; no alert runs out in that time. Returns the
-/// length of the jump.
+/// Continues the last run. Logs a jump of the clock or a long time between the two runs. That time does not count for
+/// alerts. Returns the length of the jump.
 pub fn continue_last_run(mut last: ClockRecord) -> SignedDuration {
     let ended_at = whole_ms(last.mark.wall);
     let (between, jump) = with(|state| {
@@ -190,7 +190,8 @@ fn rounded(duration: SignedDuration) -> String {
     format!("{:#}", rounded.unwrap_or(duration))
 }
 
-/// A stopwatch with a start in wall time that counts real time.
+/// Wall clock of a step that began at `began_at`: its time is never before the beginning, unless the clock was set
+/// back.
 #[derive(Clone, Copy, Debug)]
 pub struct StepClock {
     began_at: Timestamp,
@@ -204,7 +205,7 @@ impl StepClock {
 
     /// Returns the wall time now.
     pub fn now(self) -> Timestamp {
-        // Not before the start of the stopwatch, unless the clock was set back.
+        // Not before the beginning of the step, unless the clock was set back.
         let set_back = skew().saturating_sub(self.skew).min(SignedDuration::ZERO);
         now().max(whole_ms(later(self.began_at, set_back)))
     }

@@ -9,7 +9,7 @@ use super::args::{Args, Completions};
 use super::{Failure, output};
 
 /// Date of the last change to the texts of this page.
-const DATE: &str = "2026-11-27";
+const DATE: &str = "2026-11-28";
 
 const DESCRIPTION: &[&str] = &[
     "trackpost polls ShipStation for the tracking of registered labels, keeps the whole history in an SQLite database, \
@@ -87,7 +87,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("Run the demo, which needs no API key:", "trackpost demo"),
     (
         "Write a first configuration, check it, run it:",
-        "trackpost init; trackpost check --config trackpost.toml",
+        "trackpost init; trackpost check --config trackpost.toml; trackpost run --config trackpost.toml",
     ),
     ("Find a label by an order number in its metadata:", "trackpost labels list --find A-1001"),
     (

@@ -51,8 +51,10 @@ pub async fn run(path: &Path) -> Result<ExitCode, Failure> {
 
 fn send_sighup(pid: u32) -> Result<(), Failure> {
     let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let process =
-        process.ok_or_else(|| Failure::new("the running daemon has not recorded its process id"))?;
+    let process = process.ok_or_else(|| {
+        Failure::new("the running daemon has not recorded its process id")
+            .hint("it may still be starting: try again in a second")
+    })?;
     kill_process(process, Signal::HUP).map_err(|error| {
         Failure::new(format!("SIGHUP could not be sent to trackpost (pid {pid}): {error}"))
             .hint("run as the service's user or with sudo")

@@ -150,11 +150,11 @@ impl ReplaySummary {
             StateBefore::Dead => &mut self.dead,
             StateBefore::Never => &mut self.never,
         } += 1;
-        let age = |stored: &StoredMessage| (stored.created_at, stored.row);
-        if self.first.as_ref().is_none_or(|first| age(stored) < age(first)) {
+        let created = |stored: &StoredMessage| (stored.created_at, stored.row);
+        if self.first.as_ref().is_none_or(|first| created(stored) < created(first)) {
             self.first = Some(stored.clone());
         }
-        if self.last.as_ref().is_none_or(|last| age(stored) > age(last)) {
+        if self.last.as_ref().is_none_or(|last| created(stored) > created(last)) {
             self.last = Some(stored.clone());
         }
     }

@@ -85,8 +85,8 @@ fn row(view: &SubscriberView, now: Timestamp) -> [String; 6] {
     ]
 }
 
-/// Sends a ping through the outbox and the daemon's courier, as every message. It is sent once, does not wait in a queue,
-/// and does not change the subscriber's health.
+/// Sends a ping through the outbox and the daemon's courier, like every message. It is sent once, does not wait in a
+/// queue, and does not change the subscriber's health.
 async fn ping(store: &Store, subscriber: &Subscriber) -> Result<(), Failure> {
     let name = &subscriber.name;
     let now = clock::now();
@@ -122,7 +122,7 @@ fn pinged(name: &SubscriberName, row: i64, attempt: &AttemptView) -> Result<(), 
     let outcome = output::outcome(&format!("{}{status}", attempt.outcome));
     let took = output::measured(Duration::from_millis(attempt.duration_ms));
     let result = format!("{name}: {outcome} after {took} ({ID_PREFIX}{row})");
-    if attempt.outcome == "accepted" {
+    if attempt.is_accepted() {
         output::line(result);
         return Ok(());
     }

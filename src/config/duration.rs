@@ -32,7 +32,8 @@ pub enum DurationError {
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let parser = SpanParser::new();
     let span = parser.parse_span(text.trim()).map_err(|_| {
-        // The parser also refuses numbers that are too large. If it takes the same text with small numbers, this is why.
+        // The parser also refuses numbers that are too large. If the text parses with each number replaced by 1, a
+        // number was too large.
         let mut small = String::new();
         for c in text.trim().chars().map(|c| if c.is_ascii_digit() { '1' } else { c }) {
             if c != '1' || !small.ends_with('1') {

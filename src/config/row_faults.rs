@@ -131,6 +131,9 @@ impl RowFaults {
         let Fault { place, key, problem, .. } = self.kept.first()?;
         let rows = if self.total == 1 { "row" } else { "rows" };
         let count = self.total;
-        Some(format!("{count} {rows}; the first: {place}: {key}: {problem}; trackpost check lists all"))
+        Some(format!(
+            "{count} {rows}; the first: {place}: {key}: {problem}; trackpost check lists the first \
+             {MAX_FAULTS_PER_PLACE} of each file"
+        ))
     }
 }

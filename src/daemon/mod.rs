@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 use crate::clock::{self, Stopwatch};
 use crate::config::{Config, Environment, Fault, Faults, Loaded};
 use crate::domain::time::millis;
+use crate::domain::words::counted;
 use crate::http::{self, HttpState};
 use crate::notices::Notices;
 use crate::shipstation::{self, NoClient};
@@ -81,7 +82,13 @@ impl DaemonError {
             Self::TooFewDescriptors(_) => {
                 Some("raise the limit of open files: LimitNOFILE= in the unit, ulimit -n in a shell")
             }
-            _ => None,
+            Self::Listen { .. } => Some(
+                "set http.listen to an address of this machine and a port above 1023, or \"\" to turn the server off",
+            ),
+            Self::WorkerEnded { .. } => {
+                Some("start trackpost again; earlier lines of the log may have the cause")
+            }
+            Self::Client(_) | Self::Signals(_) => None,
         }
     }
 }
@@ -137,8 +144,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Takes the lock, opens the database and starts every worker. Nothing is sent before all of that succeeded. A
-    /// signal during the start waits in `signals` for [`Daemon::run`].
+    /// Takes the lock, opens the database and starts every worker. Nothing is sent before the lock is held and the
+    /// database is open. A signal during the start waits in `signals` for [`Daemon::run`].
     pub async fn start(
         path: PathBuf,
         environment: Environment,
@@ -275,8 +282,8 @@ impl Daemon {
         outcome
     }
 
-    /// Reloads, and writes the result beside the lock file for the command that sent the signal.
-    /// Returns whether the daemon keeps running.
+    /// Reloads, and writes the result into the lock file, for the command that sent the signal. Returns whether the
+    /// daemon keeps running.
     async fn reload_for_signal(&mut self) -> Result<bool, DaemonError> {
         let noted = self.lock.reload_begins();
         let Some(outcome) = self.reload().await? else { return Ok(false) };
@@ -300,7 +307,8 @@ impl Daemon {
     }
 
     fn status(&self) -> String {
-        format!("{} accounts, {} subscribers", self.config.accounts.len(), self.config.subscribers.len())
+        let (accounts, subscribers) = (self.config.accounts.len(), self.config.subscribers.len());
+        format!("{}, {}", counted(accounts as u64, "account"), counted(subscribers as u64, "subscriber"))
     }
 
     /// Feeds the watchdog while all workers make progress. Otherwise the service manager restarts the process, and the

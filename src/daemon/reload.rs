@@ -50,7 +50,7 @@ impl Daemon {
             error!(%fault, "configuration fault: {fault}");
         }
         for fault in &faults.label_faults.kept {
-            warn!(%fault, "wrong label row: {fault}");
+            warn!(%fault, "label row left out: {fault}");
         }
         error!(faults = faults.faults.len(), "reload rejected, the running configuration stays");
         let faults: Vec<String> = faults.faults.iter().map(Fault::to_string).collect();
@@ -77,6 +77,7 @@ impl Daemon {
         let polling = before.cadence != after.cadence
             || before.alerts != after.alerts
             || before.first_poll != after.first_poll;
+        let signing = before.rsa_keys != after.rsa_keys;
         report(&loaded, &self.logged_faults, &self.notices);
         self.logged_faults = loaded.label_faults.kept;
         // A half-applied configuration is worse than a restart, which applies all of it or says why not.
@@ -89,6 +90,10 @@ impl Daemon {
         if polling {
             lines.push("[cadence], [alerts] or first_poll changed".to_owned());
         }
+        if signing {
+            lines.push("[signing] changed".to_owned());
+        }
+        let unchanged = "no change; labels are read separately";
         info!(
             accounts_added = accounts.added,
             accounts_changed = accounts.changed,
@@ -97,8 +102,9 @@ impl Daemon {
             subscribers_changed = subscribers.changed,
             subscribers_removed = subscribers.removed,
             polling_changed = polling,
+            signing_changed = signing,
             "configuration reloaded: {}",
-            if lines.is_empty() { "no change except of labels".to_owned() } else { lines.join("; ") }
+            if lines.is_empty() { unchanged.to_owned() } else { lines.join("; ") }
         );
         Ok(lines)
     }

@@ -10,9 +10,13 @@ use crate::domain::delivery::attempt::{ReachedStage, RetryAfterEffect, Stage};
 use crate::domain::delivery::health::HealthReason;
 use crate::domain::delivery::next_attempt::DeliveryState;
 use crate::domain::delivery::next_attempt::{NextAttempt, WaitReason};
-use crate::domain::delivery::outcome::{Due, DueReason, HastenedBy};
+use crate::domain::delivery::outcome::{Due, DueReason, HastenedBy, RETRY_JITTER, holds_subscriber};
 use crate::domain::messages::ping::PING;
+use crate::domain::retry_after::LONGEST_RETRY_AFTER;
 use crate::store::views::deliveries::{AttemptView, DeliveryView};
+
+/// The longest `Retry-After` that is honoured, in hours.
+const LONGEST_HOURS: u64 = LONGEST_RETRY_AFTER.as_secs() / 3_600;
 
 /// Explains the time of a delivery's next attempt.
 pub fn reason(why: WaitReason, delivery: &DeliveryView, now: Timestamp) -> String {
@@ -73,15 +77,16 @@ fn planned(plan: Due, name: &str) -> String {
         DueReason::First => "never attempted yet: first attempts go before retries".to_owned(),
         DueReason::QueuedAgain => "queued again by deliveries retry or a replay".to_owned(),
         DueReason::Step { number, of, wait_ms } => {
-            format!("step {number} of {of} of retry: {} (±10 %) after the last attempt", wait(wait_ms))
+            let (wait, jitter) = (wait(wait_ms), RETRY_JITTER * 100.0);
+            format!("step {number} of {of} of retry: {wait} (±{jitter:.0} %) after the last attempt")
         }
         DueReason::LastStep { wait_ms } => format!(
             "retry schedule used up, but no other message was accepted either: the last step, {}, is repeated",
             wait(wait_ms)
         ),
         DueReason::RetryAfter { capped } => {
-            let so = if capped { "for more than 24h, which is the maximum: " } else { "" };
-            format!("Retry-After of the receiver: this message waits {so}until {}", instant_text(plan.at))
+            let limit = if capped { format!(", capped at {LONGEST_HOURS}h") } else { String::new() };
+            format!("Retry-After of the receiver{limit}: this message waits until {}", instant_text(plan.at))
         }
         DueReason::WaitsForProbe => {
             format!(
@@ -130,11 +135,13 @@ pub fn ended(reached: ReachedStage) -> &'static str {
 
 /// Describes a `Retry-After` and its effect.
 pub fn retry_after(requested: Duration, status: Option<i64>, effect: Option<RetryAfterEffect>) -> String {
-    let whom = if matches!(status, Some(429 | 503)) { ", for the whole subscriber" } else { "" };
+    let holds = status.and_then(|status| u16::try_from(status).ok()).is_some_and(holds_subscriber);
+    let whom = if holds { ", for the whole subscriber" } else { "" };
+    let capped = format!(": honoured up to {LONGEST_HOURS}h");
     let came = match effect {
         None => "",
         Some(RetryAfterEffect::Honoured) => ": honoured",
-        Some(RetryAfterEffect::Capped) => ": honoured up to 24h",
+        Some(RetryAfterEffect::Capped) => capped.as_str(),
         Some(RetryAfterEffect::LaterAnyway) => ": the next attempt is later anyway",
         Some(RetryAfterEffect::Overruled) => ": ignored, because of a command or a new url",
     };
@@ -149,9 +156,9 @@ pub fn then(
     waited: Option<Duration>,
     again: Option<Timestamp>,
 ) -> Option<String> {
-    let accepted = attempt.outcome == "accepted";
+    let accepted = attempt.is_accepted();
     let why = match (attempt.outcome.as_str(), attempt.status) {
-        ("accepted", _) => String::new(),
+        _ if accepted => String::new(),
         (_, Some(status)) => format!("{status} is a failure; "),
         ("unsendable", _) => "it cannot be sent in the subscriber's format; ".to_owned(),
         _ => "no answer; ".to_owned(),
@@ -195,6 +202,7 @@ mod tests {
             next_attempt_at: None,
             last_outcome: None,
             due: None,
+            behind: false,
         }
     }
 
@@ -214,7 +222,9 @@ mod tests {
         assert!(text(WaitReason::Dead).ends_with("trackpost deliveries retry dlv_7 sends it again"));
         assert!(text(WaitReason::Due { since: at(0) }).starts_with("due for 1m: it is in flight"));
         let capped = WaitReason::Planned(Due { at: at(0), reason: DueReason::RetryAfter { capped: true } });
-        assert!(text(capped).contains("for more than 24h"), "{}", text(capped));
+        let limit =
+            "Retry-After of the receiver, capped at 24h: this message waits until 2026-09-21T14:13:20Z";
+        assert_eq!(text(capped), limit);
     }
 
     #[test]

@@ -52,11 +52,10 @@ impl Subscribers {
         let unknown = (SubscriberConfig::Missing, Health::default());
         let (subscriber, health) = self.0.get(&SubscriberName::new(&delivery.subscriber)).unwrap_or(&unknown);
         let facts = DeliveryFacts {
-            // The table's CHECK allows no other state.
             state: delivery.state,
             due: delivery.due,
             ping: delivery.r#type == PING,
-            behind_another: delivery.due.is_some() && delivery.next_attempt_at.is_none(),
+            behind_another: delivery.behind,
             subscriber: *subscriber,
             health,
         };

@@ -7,6 +7,7 @@ use crate::config::duration;
 use crate::domain::degraded::{first_polls_in_words, first_polls_take};
 use crate::domain::label::AccountName;
 use crate::domain::polling::account_status::{AccountState, AccountStatus};
+use crate::domain::polling::cadence::POLL_JITTER;
 use crate::domain::polling::outlook::{AccountLimits, Outlook};
 use crate::domain::polling::reason::PollReason;
 use crate::domain::time::instant;
@@ -121,7 +122,10 @@ fn of_status(recorded: &Recorded, now: Timestamp) -> String {
     let status = label.status_code.as_deref().unwrap_or("none");
     let out = if state.out_for_delivery { ", out for delivery" } else { "" };
     let next = match &state.reason {
-        Some(reason) => format!("next poll after {} (±8 %)", duration::format(reason.interval())),
+        Some(reason) => {
+            let (wait, jitter) = (duration::format(reason.interval()), POLL_JITTER * 100.0);
+            format!("next poll after {wait} (±{jitter:.0} %)")
+        }
         None => "polled as soon as the quota allows".to_owned(),
     };
     format!("status {status}{out}, quiet for {quiet}: {next}")

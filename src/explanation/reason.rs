@@ -45,7 +45,7 @@ fn of_cadence(cadenced: &CadenceReason) -> Vec<String> {
         reasons.push(format!("moved earlier, to the hours of row {opens}"));
     }
     if let Some(learned) = &cadenced.learned {
-        reasons.push(of_learned(learned, Duration::from_millis(cadenced.interval_ms)));
+        reasons.push(of_learned(learned, Duration::from_millis(cadenced.interval_ms), &table));
     }
     if cadenced.first {
         reasons.push(
@@ -70,7 +70,8 @@ pub(super) fn times(count: impl Into<u64>) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times in a row") }
 }
 
-fn of_learned(learned: &Learned, wait: Duration) -> String {
+/// Describes the learned wait, which replaces the interval `table` of the cadence.
+fn of_learned(learned: &Learned, wait: Duration, table: &str) -> String {
     let state = RowName::parse(&learned.state).map_or_else(|| learned.state.clone(), state_in_words);
     let of = match learned.carrier.as_str() {
         "" => format!("all parcels in {state}"),
@@ -87,7 +88,7 @@ fn of_learned(learned: &Learned, wait: Duration) -> String {
         false => format!(" ({} of the previous change)", shares.join(", ")),
     };
     format!(
-        "learned from the times and hours of {:.0} changes of {of}{shares}: {} instead",
+        "learned rates from {:.0} changes of {of}{shares}: next poll after {} instead of {table}",
         learned.changes,
         span(wait)
     )
@@ -157,8 +158,8 @@ mod tests {
             in_words(&PollReason::Cadence(cadenced)),
             [
                 "row IT of the cadence: quiet for over 4d, so every 12h",
-                "learned from the times and hours of 1234 changes of parcels of ups in status IT (a quarter within 5h, \
-                 half within 8h30m of the previous change): 2h instead",
+                "learned rates from 1234 changes of parcels of ups in status IT (a quarter within 5h, half within \
+                 8h30m of the previous change): next poll after 2h instead of 12h",
             ]
         );
         assert!(in_words(&PollReason::Failed { failures: 3, interval_ms: 1 }).is_empty());

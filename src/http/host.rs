@@ -33,8 +33,8 @@ fn is_ours(host: &str, listen: SocketAddr, hosts: &[String]) -> bool {
     let listen = listen.ip().to_canonical();
     name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| {
         let address = address.to_canonical();
-        // The server listens on every address of the machine, so any address is accepted. A name is not: it may belong
-        // to another host.
+        // A server that listens on every address of the machine accepts any address. A name is not accepted: it may
+        // belong to another host.
         address.is_loopback() || listen.is_unspecified() || address == listen
     })
 }

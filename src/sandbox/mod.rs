@@ -69,7 +69,7 @@ pub struct SandboxOptions {
     pub time_factor: f64,
     /// Start of the parcels' time; `None`: now.
     pub start: Option<Timestamp>,
-    /// Number of initial labels with a parcel, which `GET /v2/labels` lists.
+    /// Initial labels, each with a parcel; `GET /v2/labels` lists them.
     pub labels: Vec<LabelId>,
     /// Labels that are created while it runs, by the clock. They are numbered after `labels`, and one in 20 is voided
     /// within two hours of the parcels' time.

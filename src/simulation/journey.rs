@@ -1,8 +1,8 @@
 //! Journeys as the simulation uses them: the part of the answers that the cadence needs.
 
 use jiff::Timestamp;
-use serde_json::Value;
 
+use crate::domain::digest::Digest;
 use crate::domain::journey::{Journey, JourneyFileError};
 use crate::domain::label::LabelId;
 use crate::domain::polling::cadence::CadenceFields;
@@ -46,39 +46,15 @@ fn of_line(journey: Journey<'_>) -> Result<SimulatedJourney, String> {
     let id: LabelId = journey.label_id.parse().map_err(|error| format!("{:?}: {error}", journey.label_id))?;
     let mut answers = Vec::with_capacity(journey.observations.len());
     let mut carrier = None;
-    let mut before: Option<Value> = None;
+    let mut before: Option<Digest> = None;
     for seen in &journey.observations {
-        let text = seen.tracking.get();
-        let tracking =
-            Tracking::parse(text.as_bytes()).map_err(|error| format!("at {}: {error}", seen.at))?;
-        let value: Value = serde_json::from_str(text).map_err(|error| format!("at {}: {error}", seen.at))?;
-        let value = one_spelling(value);
-        let is_change = before.as_ref().map_or(!tracking.events.is_empty(), |before| *before != value);
-        before = Some(value);
+        let tracking = Tracking::parse(seen.tracking.get().as_bytes());
+        let tracking = tracking.map_err(|error| format!("at {}: {error}", seen.at))?;
+        let content = tracking.content_digest;
+        let is_change =
+            before.replace(content).map_or(!tracking.events.is_empty(), |before| before != content);
         carrier = tracking.carrier_code.as_deref().map(Box::from).or(carrier);
         answers.push(SimulatedAnswer { at: seen.at, fields: CadenceFields::of(&tracking), is_change });
     }
     Ok(SimulatedJourney { label_id: id.to_string(), registered_at: journey.registered_at, carrier, answers })
-}
-
-/// Returns a value that is equal for all spellings of the same facts: null, "" and missing, 1.0 and 1, events in any
-/// order (contract 5.2).
-fn one_spelling(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let said = fields.into_iter().map(|(key, value)| (key, one_spelling(value)));
-            Value::Object(said.filter(|(_, value)| !value.is_null()).collect())
-        }
-        Value::Array(values) => {
-            let mut values: Vec<Value> = values.into_iter().map(one_spelling).collect();
-            values.sort_by_cached_key(Value::to_string);
-            Value::Array(values)
-        }
-        Value::String(text) if text.trim().is_empty() => Value::Null,
-        Value::Number(number) => match number.as_f64() {
-            Some(float) if float.fract() == 0.0 && float.abs() < 9e15 => Value::from(float as i64),
-            _ => Value::Number(number),
-        },
-        other => other,
-    }
 }

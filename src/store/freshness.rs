@@ -3,14 +3,15 @@
 //! [`crate::domain::polling::freshness`] decides which values are counted; [`super::views::freshness`] reads them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::bulk::{Bulk, insert};
-use super::polls::CarrierMeasurement;
 use super::{Store, StoreError, ms};
 use crate::domain::label::AccountName;
+use crate::domain::polling::freshness::Measurement;
 
 /// A day, in milliseconds.
 const DAY: i64 = 86_400_000;
@@ -19,6 +20,9 @@ const DAY: i64 = 86_400_000;
 pub(super) fn day_of(at: Timestamp) -> i64 {
     ms(at).div_euclid(DAY) * DAY
 }
+
+/// A measurement and the carrier of its label.
+pub type CarrierMeasurement = (Option<Arc<str>>, Measurement);
 
 const COUNT: Bulk = insert!(
     "freshness (account, carrier, kind, delivered, day, bucket, events)",

@@ -14,7 +14,7 @@ pub mod discovery;
 mod error;
 pub mod feed;
 mod file;
-mod freshness;
+pub mod freshness;
 mod health;
 mod history;
 pub mod invariants;

@@ -9,12 +9,10 @@
 //! Crash point: before a batch is written, the labels of its unchanged polls are polled once more, and its measurements
 //! are lost.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::freshness;
+use super::freshness::{self, CarrierMeasurement};
 use super::history::write_events;
 use super::label_row;
 use super::messages::write_messages;
@@ -22,7 +20,6 @@ use super::records::NewDelivery;
 use super::usage::{self, Usage};
 use super::{Store, StoreError};
 use crate::domain::label::AccountName;
-use crate::domain::polling::freshness::Measurement;
 
 pub use super::label_row::UnchangedPoll;
 pub use super::records::PollRecord;
@@ -64,9 +61,6 @@ pub(super) async fn record(
     };
     Ok(records.iter().map(result).collect())
 }
-
-/// A measurement of freshness and the carrier of its label.
-pub type CarrierMeasurement = (Option<Arc<str>>, Measurement);
 
 /// A poller's batch: unchanged polls, measurements, and the requests that were counted.
 #[derive(Debug)]

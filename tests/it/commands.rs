@@ -109,7 +109,7 @@ async fn invalid_labels_are_reported_with_a_remedy() {
     let site = polled().await;
     let (code, out, error) = site.run_command(&["labels", "add", "nofile.csv"]);
     assert!(code == Some(1) && out.starts_with("\"nofile.csv\" is not a label id: "), "{out}");
-    assert!(out.contains("to read a file: labels add - < nofile.csv"), "{out}");
+    assert!(out.contains("to read a file: trackpost labels add - < nofile.csv"), "{out}");
     assert_eq!(error, "error: 1 row rejected\n");
     let (_, out, error) = with_stdin(&site, &["labels", "add", "-"], "order,id\nA-1,se-7\n");
     assert!(out.contains("row 1: \"order,id\" looks like CSV without a label_id column"), "{out}");

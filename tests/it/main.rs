@@ -1,8 +1,8 @@
 //! Integration tests: the contract, the files shipped beside the code, and the layers of the code.
 //!
 //! Most tests use the [`harness`]: the real store, poller and couriers, stepped with an instant as an argument, against
-//! the real sandbox and receiver over loopback. `process` starts the real binary. Tests pass later instants to let
-//! virtual days pass. No test sleeps where it can call a step.
+//! the real sandbox and receiver over loopback. Others start the real binary as a child process ([`harness::child`]).
+//! Tests pass later instants to let virtual days pass. No test sleeps where it can call a step.
 #![allow(clippy::disallowed_methods, reason = "tests spawn the servers that they talk to")]
 
 mod account;

@@ -184,6 +184,7 @@ async fn keys_rotate_by_reload_and_are_published_before_they_sign() {
 
     setup.reload(&daemon, "rsa_keys = [{ file = \"a.pem\" }, { file = \"b.pem\" }]", 1).await;
     assert_eq!(setup.key_ids().await, [KEY_ID_A, KEY_ID_B]);
+    daemon.logged("configuration reloaded: [signing] changed", 1).await;
     let old = setup.ping().await;
     let (_, cached) = setup.get("/jwks").await;
 

@@ -278,9 +278,9 @@ impl World {
                 let known = self.db.labels.values().find(|known| known.key.id.as_str() == label);
                 known.is_some_and(|known| self.db.events.get(&known.row).is_none_or(Vec::is_empty))
             };
-            let no_news = self.checks.lists_changed || violation.label.as_deref().is_some_and(unscanned);
+            let not_reported = self.checks.lists_changed || violation.label.as_deref().is_some_and(unscanned);
             let of_a_dead_message = violation.kind == ViolationKind::Invented && dead(&violation.text);
-            !(of_a_dead_message || about_answer && no_news)
+            !(of_a_dead_message || about_answer && not_reported)
         });
         let Some(violation) = found else { return Ok(()) };
         let row =

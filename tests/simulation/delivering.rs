@@ -43,7 +43,7 @@ impl Courier {
         Ok(world.db.healths.get(name).cloned().unwrap_or_default())
     }
 
-    fn read_what_is_wanted(&mut self, world: &mut World) -> Result<(), Crash> {
+    fn read_missing(&mut self, world: &mut World) -> Result<(), Crash> {
         for round in 0.. {
             if round > 100 {
                 world.checks.wrong(format!("reading the outbox of {} does not end", self.subscriber.name));
@@ -117,7 +117,7 @@ impl Daemon {
                 }
             }
             Allowed::Attempts { at_once } => {
-                courier.read_what_is_wanted(world)?;
+                courier.read_missing(world)?;
                 let concurrency = Concurrency {
                     max_in_flight: max_in_flight as usize,
                     allowed: at_once as usize,

@@ -88,7 +88,8 @@ impl World {
                 .promised
                 .get(waiting)
                 .map_or(0.0, |at| self.now.duration_since(*at).as_secs_f64());
-            // While all waits stretch by a growing factor, a shorter wait is polled a logarithm of it more often.
+            // While the stretch grows, a label with a shorter wait is polled again meanwhile; the sum of its waits
+            // grows with the logarithm of the time passed.
             let most = 3.0 * wait(waiting) * (1.0 + waits / wait(waiting)).ln_1p() + 2.0 * longest;
             if *passed > most {
                 return Err(format!(

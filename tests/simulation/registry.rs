@@ -94,7 +94,7 @@ impl Database {
         (after.failures, after.failing_since, after.refusals, after.refused_since) = (0, None, 0, None);
     }
 
-    /// Writes a page of the list. `account` and `number`: the labels' account, and the row of each id.
+    /// Writes a page of the list. `account` and `row`: the labels' account, and the row of each id.
     pub fn write_discovered(
         &mut self,
         page: &PageResult,

@@ -19,8 +19,8 @@ const PARCELS: usize = 16;
 const OPERATOR: Duration = Duration::from_secs(3);
 /// Limit for a stop by SIGTERM (contract 9.2), and a margin for a busy machine.
 const STOPPING: Duration = Duration::from_secs(15);
-/// After an outage longer than this, the API's account is down and is probed once a minute.
-const OUTAGES_FROM: Duration = Duration::from_secs(100);
+/// Shortest run with faults that affect all requests: an account that is down is probed only once a minute.
+const MIN_RUN_WITH_OUTAGES: Duration = Duration::from_secs(100);
 
 pub struct Machine {
     pub world: World,
@@ -56,7 +56,7 @@ impl Machine {
             until: BTreeMap::new(),
             watch: Stopwatch::start(),
             excused: false,
-            long: Duration::from_secs(seconds) >= OUTAGES_FROM,
+            long: Duration::from_secs(seconds) >= MIN_RUN_WITH_OUTAGES,
         }
     }
 

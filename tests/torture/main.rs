@@ -2,10 +2,10 @@
 //!
 //!     cargo test --features crash-points --test torture -- --seconds 600 --seed 7
 //!
-//! The test kills the daemon at random moments and at every crash point, stops it, and edits its configuration. API and
-//! receivers fail in every way, commands write beside the daemon, the disk fills up, and the clock jumps. At the end
-//! all faults are removed, the daemon delivers the rest, and the ledgers must agree. Plain `cargo test` runs it for a
-//! few seconds.
+//! The test kills the daemon at random moments and at every crash point except that of discovery, stops it, and edits
+//! its configuration. API and receivers fail in every way, commands write beside the daemon, the disk fills up, and the
+//! clock jumps. At the end all faults are removed, the daemon delivers the rest, and the ledgers must agree. Plain
+//! `cargo test` runs it for a few seconds.
 #![allow(clippy::disallowed_methods, reason = "it spawns the servers that the daemon talks to")]
 #![allow(clippy::print_stdout, reason = "it has no test harness that would print for it")]
 
@@ -131,6 +131,7 @@ async fn report(machine: &Machine, found: &[(Option<String>, String)], directory
         let _ = fs::copy(&database, &copy);
     }
     let mut labels: Vec<&String> = found.iter().filter_map(|(label, _)| label.as_ref()).collect();
+    labels.sort_unstable();
     labels.dedup();
     for label in labels.into_iter().take(HISTORIES) {
         let path = directory.join(format!("history-{label}.txt"));

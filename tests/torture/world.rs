@@ -18,7 +18,7 @@ use super::proxy::Proxy;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub const ACCOUNTS: [&str; 2] = ["main", "second"];
-/// Name, format, events.
+/// Name, expected facts, format, events.
 pub const SUBSCRIBERS: [(&str, Follows, &str, &str); 3] = [
     ("orders", Follows::Events, "standard", "*"),
     ("shop", Follows::Answers, "shipstation", "tracking.updated"),
@@ -126,7 +126,7 @@ impl World {
         self.write_labels(None, 0);
     }
 
-    /// Contents of the label file without the label `left_out` and with metadata of this edition.
+    /// Writes the label file without the label `left_out`, with metadata of this edition.
     pub fn write_labels(&self, left_out: Option<usize>, edition: u32) {
         let rows = self.labels.iter().enumerate().filter(|(number, _)| Some(*number) != left_out);
         let row =
@@ -165,11 +165,11 @@ impl World {
         text
     }
 
-    fn command(&self, clock: bool) -> Command {
+    fn command(&self) -> Command {
         let mut command = Command::new(self.binary);
         command.current_dir(&self.directory).env_clear().stdin(Stdio::null());
         command.env("TRACKPOST_CONFIG", self.directory.join("trackpost.toml"));
-        if let Some(fake) = self.fake_clock.as_ref().filter(|_| clock) {
+        if let Some(fake) = &self.fake_clock {
             let (name, file) = fake.environment();
             command.env(name, file);
         }
@@ -180,7 +180,7 @@ impl World {
     pub fn start(&mut self, crash_at: Option<&str>) -> Daemon {
         self.daemons += 1;
         let log = self.directory.join(format!("daemon-{:04}.log", self.daemons));
-        let mut command = self.command(true);
+        let mut command = self.command();
         command.arg("run").stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         if let Some(crash_at) = crash_at {
             command.env("TRACKPOST_CRASH_AT", crash_at);
@@ -188,9 +188,9 @@ impl World {
         Daemon { child: command.spawn().unwrap(), log }
     }
 
-    /// Runs a command. Returns its exit status and its output.
+    /// Runs a command. Returns its exit status and stderr.
     pub async fn run_command(&self, arguments: &[&str]) -> (ExitStatus, String) {
-        let mut command = self.command(true);
+        let mut command = self.command();
         command.args(arguments);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -72,8 +72,7 @@ async fn retry_one(store: &Store, config: &Config, delivery: &DeliveryView) -> R
         )));
     }
     let Some(queued) = store.deliveries_named(&[delivery.row], None).await?.pop() else { return Ok(to) };
-    let waits = queued.state == DeliveryState::Pending && queued.next_attempt_at.is_none();
-    let done = match (waits, delivery.state) {
+    let done = match (queued.behind, delivery.state) {
         (true, DeliveryState::Pending) => format!("{to} waits for earlier messages of its label"),
         (true, _) => format!("{to} is queued again, behind earlier messages of its label"),
         (false, DeliveryState::Pending) => format!("{to} is due now"),

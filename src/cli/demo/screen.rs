@@ -155,9 +155,9 @@ fn line(parcel: &DemoParcel, view: Option<&LedgerLabel>) -> (String, ParcelState
     let state = view.map(ParcelState::of).unwrap_or_default();
     let newest = view.and_then(|view| view.events.get(view.added_ids.last()?));
     let description: String =
-        newest.and_then(|event| event["description"].as_str()).unwrap_or_default().chars().take(22).collect();
+        newest.and_then(|event| event["description"].as_str()).unwrap_or_default().chars().take(20).collect();
     let line = format!(
-        "{:<7} {:<5}  {}  {:<16}  {description:<22}  {:>3} posts",
+        "{:<7} {:<5}  {}  {:<16}  {description:<20}  {:>3} callbacks",
         parcel.label.as_str(),
         carrier(parcel.carrier),
         state.dots(),
@@ -195,7 +195,7 @@ mod tests {
         view.added_ids.push("evt_1".to_owned());
         view.callbacks += 199;
         let (line, state) = line(&parcel, Some(&view));
-        assert_eq!(line, "se-2000 FedEx  ● ● ● ● ✓  collection point  Delivered to UPS Acces  199 posts");
+        assert_eq!(line, "se-2000 FedEx  ● ● ● ● ✓  collection point  Delivered to UPS Acc  199 callbacks");
         assert!(line.chars().count() < 80 && state.is_end());
     }
 }

@@ -15,7 +15,7 @@ use crate::sandbox::ledger::{Accepted, Violation, ViolationKind};
 #[derive(Clone, Debug, Serialize)]
 pub struct DemoSummary {
     pub parcels: usize,
-    /// Requests that the sandbox received.
+    /// Polls that the sandbox received.
     pub polls: u64,
     /// Distinct carrier events that the receiver got.
     pub events: usize,
@@ -45,13 +45,14 @@ pub struct DemoSummary {
 
 impl DemoSummary {
     pub fn new(handles: &DemoHandles, found: &[Violation], seconds: f64, failure: Option<String>) -> Self {
-        let requests = handles.sandbox.counters();
+        let polls = handles.plan.parcels.iter();
+        let polls = polls.map(|parcel| handles.sandbox.requests_of(parcel.label.as_str()));
         let accepted = handles.receiver.accepted();
         let counts = accepted.counts();
         let of = |kind| found.iter().filter(|violation| violation.kind == kind).count();
         Self {
             parcels: handles.plan.parcels.len(),
-            polls: requests.requests,
+            polls: polls.sum(),
             events: accepted.events_of(EVERYTHING),
             callbacks: counts.accepted,
             verified: counts.verified,
@@ -62,7 +63,7 @@ impl DemoSummary {
             kept: handles.directory.kept(),
             out_of_order: of(ViolationKind::Reordered),
             bad_signatures: counts.bad_signatures,
-            answers: requests.by_status,
+            answers: handles.sandbox.counters().by_status,
             refused: counts.refused,
             seconds: (seconds * 10.0).round() / 10.0,
             ends: ends(&accepted),

@@ -136,7 +136,7 @@ fn without_header(row: CheckedRow) -> CheckedRow {
 /// A hint where an argument seems to be a file of labels.
 fn hint(id: &str) -> Option<String> {
     let is_file = RowKind::of_path(Path::new(id)).is_some() || Path::new(id).is_file();
-    is_file.then(|| format!("to read a file: labels add - < {id}"))
+    is_file.then(|| format!("to read a file: trackpost labels add - < {id}"))
 }
 
 /// Registers rows in batches and counts them.
@@ -280,7 +280,8 @@ mod tests {
         );
         assert!(lines[3].starts_with("row 4: \"se-X\\u{1b}\" is not a label id: "), "{}", lines[3]);
         assert!(
-            reports(&["orders.csv"], &[])[0].ends_with("(hint: to read a file: labels add - < orders.csv)\n")
+            reports(&["orders.csv"], &[])[0]
+                .ends_with("(hint: to read a file: trackpost labels add - < orders.csv)\n")
         );
         assert!(lines[4].starts_with("row 5: \"\" is not a label id: "), "{}", lines[4]);
     }

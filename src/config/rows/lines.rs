@@ -1,6 +1,6 @@
 //! Rows of one line each.
 //!
-//! A line may never end: at most the longest row is kept in memory.
+//! A line may be endless, so at most `MAX_ROW_BYTES` of it are kept in memory.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read as _};

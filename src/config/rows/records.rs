@@ -29,7 +29,7 @@ pub(super) fn each_record(reader: impl BufRead, each: Each<'_>) -> Result<(), St
         }
     };
     while let Some((number, outcome)) = records.next()? {
-        let row = outcome.and_then(|()| match records.swallowed(&header) {
+        let row = outcome.and_then(|()| match records.rows_within_quotes(&header) {
             Some(taken) => Err(records.reread(taken)),
             None => header.row(&records),
         });
@@ -210,7 +210,7 @@ impl<R: BufRead> Records<R> {
     }
 
     /// The number of lines within quotes that are rows by themselves.
-    fn swallowed(&self, header: &Header) -> Option<usize> {
+    fn rows_within_quotes(&self, header: &Header) -> Option<usize> {
         let further = self.held.get(1..)?;
         let taken = further.iter().filter(|line| is_row(&line.bytes, header)).count();
         (taken > 0).then_some(taken)

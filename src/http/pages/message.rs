@@ -101,10 +101,10 @@ fn attempt_detail(detail: &AttemptDetail) -> Markup {
 /// An attempt in one line, with its detail.
 pub(super) fn attempt(attempt: &AttemptView) -> Markup {
     html! {
-        @if attempt.outcome == "accepted" { (badge("accepted")) } @else { span.badge.bad { (outcome_in_words(&attempt.outcome)) } }
+        @if attempt.is_accepted() { (badge("accepted")) } @else { span.badge.bad { (outcome_in_words(&attempt.outcome)) } }
         @if let Some(status) = attempt.status { " " (status) }
         " " (time(attempt.started_at)) ", took " (measured(Duration::from_millis(attempt.duration_ms)))
-        @if attempt.outcome != "accepted" {
+        @if !attempt.is_accepted() {
             @if attempt.detail.is_some() { ": " }
             (failure_detail(attempt.detail.as_deref(), attempt.answer.as_deref()))
         }

@@ -298,7 +298,7 @@ pub(super) fn latency(subscriber: Option<&str>) -> Markup {
         return html! { p { "Nothing was delivered since the daemon started." } };
     };
     html! {
-        p { "From the poll that found a change to its acceptance, since the daemon started: half " (half) ", 99 in 100 " (most) "." }
+        p { "From the creation or replay of a message to its acceptance, since the daemon started: half " (half) ", 99 in 100 " (most) "." }
         (figures::latency(&latencies))
     }
 }

@@ -23,7 +23,7 @@ use crate::explanation::measured;
 use crate::explanation::next::{self, Subscribers};
 use crate::metrics::metrics;
 use crate::store::StoreError;
-use crate::store::views::attempts::Failure;
+use crate::store::views::attempts::{Failure, NEWEST, WAITING};
 use crate::store::views::deliveries::DeliveryView;
 use crate::store::views::subscribers::SubscriberView;
 
@@ -122,7 +122,7 @@ fn waits(
     now: Timestamp,
 ) -> Markup {
     if waiting.is_empty() {
-        return html! { p { "No pending deliveries: all messages were accepted." } };
+        return html! { p { "No pending deliveries." } };
     }
     let rows: Vec<Markup> = waiting
         .iter()
@@ -150,7 +150,13 @@ fn waits(
 
 fn failures_table(failures: &[Failure], now: Timestamp) -> Markup {
     if failures.is_empty() {
-        return html! { p { "No failure among the pending and the last 2\u{202f}000 deliveries." } };
+        let (waiting, newest) = (number(WAITING.unsigned_abs()), number(NEWEST.unsigned_abs()));
+        return html! {
+            p {
+                "No recent failure was found: up to " (waiting) " pending deliveries and those among the last " (newest)
+                " deliveries of all subscribers were searched."
+            }
+        };
     }
     let rows: Vec<Markup> = failures
         .iter()

@@ -17,9 +17,9 @@ pub struct Failure {
 }
 
 /// Number of the newest deliveries that are searched for failures, besides waiting ones.
-const NEWEST: i64 = 2_000;
+pub const NEWEST: i64 = 2_000;
 /// Number of waiting, attempted deliveries that are searched for failures.
-const WAITING: i64 = 200;
+pub const WAITING: i64 = 200;
 
 impl Store {
     /// Returns the last `limit` attempts for messages of a label from `from_seq` on, by the key of their delivery.

@@ -39,6 +39,9 @@ pub struct DeliveryView {
     /// Due time and its reason; only of a pending delivery.
     #[serde(skip)]
     pub due: Option<Due>,
+    /// Whether it is pending and waits for an earlier delivery of its lane.
+    #[serde(skip)]
+    pub behind: bool,
 }
 
 /// An attempt and its result.
@@ -60,6 +63,12 @@ pub struct AttemptView {
     pub retry_at: Option<Timestamp>,
     /// The first KiB of the receiver's answer.
     pub answer: Option<String>,
+}
+
+impl AttemptView {
+    pub fn is_accepted(&self) -> bool {
+        self.outcome == "accepted"
+    }
 }
 
 fn seconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -119,6 +128,7 @@ macro_rules! delivery_view {
             next_attempt_at: $row.next_attempt_at.filter(|_| !$row.behind).map(at),
             last_outcome: $row.last_outcome,
             due: $row.next_attempt_at.zip($row.reason).map(|(at, reason)| stored_due(at, &reason)),
+            behind: $row.behind,
         }
     };
 }

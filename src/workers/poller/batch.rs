@@ -9,7 +9,8 @@ use crate::domain::polling::freshness::Measurement;
 use crate::domain::polling::poll::UnchangedPlan;
 use crate::domain::polling::schedule::Entry;
 use crate::domain::time::later;
-use crate::store::polls::{CarrierMeasurement, UnchangedPoll};
+use crate::store::freshness::CarrierMeasurement;
+use crate::store::polls::UnchangedPoll;
 
 /// Time after its first poll at which a batch is written.
 const MAX_AGE: SignedDuration = SignedDuration::from_secs(1);

@@ -327,7 +327,12 @@ pub fn defer_to_probe(
 fn retry_after_ends(attempt: &Attempt, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
     let wait = attempt.retry_after.filter(|_| !attempt.outcome.is_accepted());
     let until = wait.map(|wait| whole_ms_after(now, wait.min(LONGEST_RETRY_AFTER)));
-    (until, until.filter(|_| matches!(attempt.outcome.status(), Some(429 | 503))))
+    (until, until.filter(|_| attempt.outcome.status().is_some_and(holds_subscriber)))
+}
+
+/// Whether a `Retry-After` with this status holds all messages of the subscriber.
+pub fn holds_subscriber(status: u16) -> bool {
+    matches!(status, 429 | 503)
 }
 
 #[cfg(test)]
