@@ -205,21 +205,20 @@ impl Cadence {
 
     /// Returns the row that applies at `local` time, and the start of the next hours of a denser row.
     fn row(&self, situation: &Situation, local: DateTime) -> (RowName, &Row, Option<(Timestamp, RowName)>) {
-        let status = situation.status.unwrap_or(StatusCode::Unknown);
-        let fallback = if status.is_terminal() { StatusCode::InTransit } else { status };
         // Out for delivery outside of the hours of its row: the IT row applies, for any status.
-        let plain =
-            RowName::Status(if situation.out_for_delivery { StatusCode::InTransit } else { fallback });
+        let plain = RowName::Status(if situation.out_for_delivery {
+            StatusCode::InTransit
+        } else {
+            situation.row_status()
+        });
         let dense = if situation.out_for_delivery {
             Some((RowName::OutForDelivery, None))
         } else {
-            let estimated = matches!(fallback, StatusCode::InTransit | StatusCode::Accepted);
-            situation.estimate.filter(|_| estimated).map(|day| (RowName::EstimateDay, Some(day)))
+            situation.estimate_days().map(|days| (RowName::EstimateDay, Some(days)))
         };
         let plain_row = &self.rows[&plain];
-        let Some((name, day)) = dense else { return (plain, plain_row, None) };
+        let Some((name, days)) = dense else { return (plain, plain_row, None) };
         let row = &self.rows[&name];
-        let days = day.map(|day| [day, day.tomorrow().unwrap_or(day)]);
         let on_day = |date: Date| days.is_none_or(|days| days.contains(&date));
         let Some(hours) = row.hours else {
             return if on_day(local.date()) { (name, row, None) } else { (plain, plain_row, None) };

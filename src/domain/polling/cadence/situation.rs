@@ -28,6 +28,20 @@ pub struct Situation {
     pub phase: Option<f64>,
 }
 
+impl Situation {
+    /// The status whose row applies: IT for a label that was reopened while its status is still terminal.
+    pub fn row_status(&self) -> StatusCode {
+        let status = self.status.unwrap_or(StatusCode::Unknown);
+        if status.is_terminal() { StatusCode::InTransit } else { status }
+    }
+
+    /// The days at the destination on which the row `estimate_day` applies: the estimated day and the next.
+    pub fn estimate_days(&self) -> Option<[Date; 2]> {
+        let on_the_way = matches!(self.row_status(), StatusCode::InTransit | StatusCode::Accepted);
+        self.estimate.filter(|_| on_the_way).map(|day| [day, day.tomorrow().unwrap_or(day)])
+    }
+}
+
 /// The part of an answer that the cadence needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CadenceFields {

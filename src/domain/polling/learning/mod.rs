@@ -16,7 +16,6 @@ use jiff::{SignedDuration, Timestamp};
 use super::cadence::{RowName, Situation};
 use crate::domain::label::LabelState;
 use crate::domain::polling::label_record::{LabelRecord, PollState};
-use crate::domain::tracking::StatusCode;
 
 pub use counts::RateCounts;
 
@@ -158,16 +157,14 @@ fn names(carrier: Option<&str>, service: Option<&str>) -> Vec<Box<str>> {
 
 /// Returns the state of a parcel at a time. Out for delivery and the estimated days apply at any hour.
 pub fn state(situation: &Situation, at: Timestamp) -> RowName {
-    let status = situation.status.unwrap_or(StatusCode::Unknown);
     if situation.out_for_delivery {
         return RowName::OutForDelivery;
     }
-    let estimated = matches!(status, StatusCode::InTransit | StatusCode::Accepted)
-        && situation.estimate.is_some_and(|day| {
-            let today = situation.utc_offset.to_datetime(at).date();
-            day == today || day.tomorrow().is_ok_and(|next| next == today)
-        });
-    if estimated { RowName::EstimateDay } else { RowName::Status(status) }
+    let today = situation.utc_offset.to_datetime(at).date();
+    match situation.estimate_days() {
+        Some(days) if days.contains(&today) => RowName::EstimateDay,
+        _ => RowName::Status(situation.row_status()),
+    }
 }
 
 /// A part of the age, the day and the week, in which rates are counted.

@@ -7,6 +7,7 @@ use super::*;
 use crate::config::{Config, Environment};
 use crate::domain::polling::cadence::{Cadence, NextPoll, Suggestion};
 use crate::domain::polling::reason::PollReason;
+use crate::domain::tracking::StatusCode;
 
 const HOUR: i64 = 3_600;
 
