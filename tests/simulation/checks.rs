@@ -10,7 +10,6 @@ use trackpost::domain::label::{LabelId, LabelState};
 use trackpost::domain::messages::subscriber::{Subscriber, SubscriberName};
 use trackpost::domain::polling::adaptive_limit::AdaptiveLimit;
 use trackpost::domain::polling::label_record::LabelRecord;
-use trackpost::domain::time::earlier;
 use trackpost::sandbox::ledger::{self, DeliveryRow, EventRow, Follows, Rows, ViolationKind};
 
 use super::daemon::Daemon;
@@ -27,6 +26,8 @@ pub struct Checks {
     wrong: Option<String>,
     /// Real time until which each label must be polled.
     pub(super) promised: BTreeMap<i64, Timestamp>,
+    /// Labels without a promise, with the real time since which they have none.
+    unpromised: BTreeMap<i64, Timestamp>,
     pub(super) waits: BTreeMap<i64, SignedDuration>,
     /// Whether the clock was set back since the last step of the poller.
     set_back: bool,
@@ -220,16 +221,14 @@ impl World {
         if self.account.requests_per_month > 0 {
             return Ok(());
         }
+        self.note_unpromised();
         // After answers of 429 the adaptive limit grows slowly from its smallest share.
         let wall = self.wall();
         let smallest = AdaptiveLimit { shrunk: Some((wall, 0.0)), ..AdaptiveLimit::default() };
         let minutes = self.db.labels.len() as i64 / i64::from(smallest.of(limit as u32, wall)) + 1;
         let latest = |row: i64| {
-            // A label without a promise is new or registered again. Its due time is the time of the registration.
-            let due = || {
-                Some(earlier(self.now, wall.duration_since(self.db.labels[&row].poll_state.next_poll_at?)))
-            };
-            let promised = self.checks.promised.get(&row).copied().or_else(due);
+            let registered = || self.checks.unpromised.get(&row).copied();
+            let promised = self.checks.promised.get(&row).copied().or_else(registered);
             promised.max(self.checks.disturbed_until).map(|at| at + LATE + SignedDuration::from_mins(minutes))
         };
         let late = self.polled_labels().find(|row| latest(*row).is_some_and(|at| self.now > at));
@@ -244,6 +243,15 @@ impl World {
             ));
         }
         Ok(())
+    }
+
+    /// Records since when labels have no promise: they are new or registered again, and due at once.
+    fn note_unpromised(&mut self) {
+        let before = std::mem::take(&mut self.checks.unpromised);
+        let labels = self.db.labels.values().filter(|label| label.poll_state.next_poll_at.is_some());
+        let unpromised = labels.map(|label| label.row).filter(|row| !self.checks.promised.contains_key(row));
+        let since = |row: i64| (row, before.get(&row).copied().unwrap_or(self.now));
+        self.checks.unpromised = unpromised.map(since).collect();
     }
 
     /// Compares the ledgers and the database.
