@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 
 use crate::clock;
 
-/// Number of polls, ended attempts and other transactions between two checkpoints. With fewer, hot pages would be written too often.
+/// Number of polls, ended attempts and other transactions between two checkpoints. With fewer, pages that change often
+/// would be written too often.
 const WRITES_BETWEEN: u64 = 1_000;
 /// Idle time after which a checkpoint is made.
 const IDLE_TIME: Duration = Duration::from_secs(60);

@@ -1,9 +1,9 @@
 //! The feed: stored messages in commit order, for clients that fetch them.
 //!
-//! The only writer assigns ascending keys that are never used twice, and its transactions do not
-//! overlap. So keys become visible in ascending order. A reader that continues after the last key it saw misses
-//! nothing, except messages that retention removed, and messages that a replay added to the feed of a subscriber after
-//! the reader had passed them. The latter are sent as callbacks.
+//! The only writer assigns ascending keys that are never used twice, and its transactions do not overlap. So keys become
+//! visible in ascending order. A reader that continues after the last key it saw misses nothing, except messages that
+//! retention removed, and messages that a replay added to the feed of a subscriber after the reader had passed them. The
+//! latter are sent as callbacks.
 
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;

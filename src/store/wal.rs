@@ -27,8 +27,8 @@ pub struct LostCommits {
     pub commits: u64,
 }
 
-/// Writes the part of a damaged log before the damage to the database and empties the log, so that the next start does not report the
-/// same damage.
+/// Writes the part of a damaged log before the damage to the database and empties the log, so that the next start does
+/// not report the same damage.
 pub async fn empty_log(path: &Path) -> Result<(), StoreError> {
     let mut connection = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await?;
     sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
