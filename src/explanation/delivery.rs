@@ -136,7 +136,7 @@ pub fn ended(reached: ReachedStage) -> &'static str {
 /// Describes a `Retry-After` and its effect.
 pub fn retry_after(requested: Duration, status: Option<i64>, effect: Option<RetryAfterEffect>) -> String {
     let holds = status.and_then(|status| u16::try_from(status).ok()).is_some_and(holds_subscriber);
-    let whom = if holds { ", for the whole subscriber" } else { "" };
+    let scope = if holds { ", for the whole subscriber" } else { "" };
     let capped = format!(": honoured up to {LONGEST_HOURS}h");
     let came = match effect {
         None => "",
@@ -145,7 +145,7 @@ pub fn retry_after(requested: Duration, status: Option<i64>, effect: Option<Retr
         Some(RetryAfterEffect::LaterAnyway) => ": the next attempt is later anyway",
         Some(RetryAfterEffect::Overruled) => ": ignored, because of a command or a new url",
     };
-    format!("{}{whom}{came}", duration::format(requested))
+    format!("{}{scope}{came}", duration::format(requested))
 }
 
 /// Describes the effect of an attempt. `waited` is the time to the next attempt, if it was made; `again` is the time at

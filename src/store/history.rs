@@ -100,7 +100,7 @@ pub(super) async fn write_events(
         }));
         for change in &record.plan.events.updated {
             updated.push((record, &change.record));
-            // If the event is retracted after this poll, this poll retracted it.
+            // Only this poll can have retracted it, because a retracted event in the answer returns.
             if !change.changes.is_empty() {
                 let retracted_at = change.record.retracted.then_some(record.polled_at);
                 changed.push((record, change.record.event_id, retracted_at));

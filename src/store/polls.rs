@@ -67,7 +67,7 @@ pub(super) async fn record(
 pub struct PollBatch {
     pub account: AccountName,
     pub unchanged: Vec<UnchangedPoll>,
-    /// Of all polls.
+    /// Measurements of all polls.
     pub measurements: Vec<CarrierMeasurement>,
     pub usage: Usage,
     pub now: Timestamp,

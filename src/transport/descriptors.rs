@@ -39,8 +39,7 @@ pub fn max_connections() -> usize {
     *MOST.get_or_init(|| limit().map_or(usize::MAX, for_connections))
 }
 
-/// Number of descriptors without which the daemon cannot work: the database, the certificates of the system, and some
-/// connections.
+/// Minimum number of descriptors: for the database, the certificates of the system, and some connections.
 pub const MIN_DESCRIPTORS: usize = 64;
 
 /// Returns the limit of descriptors of the process; `None`: unlimited.

@@ -2,7 +2,7 @@
 //!
 //!     cargo test --features crash-points --test torture -- --seconds 600 --seed 7
 //!
-//! The test kills the daemon at random moments and at every crash point except that of discovery, stops it, and edits
+//! The test kills the daemon at random moments and at every crash point except in discovery, stops it, and edits
 //! its configuration. API and receivers fail in every way, commands write beside the daemon, the disk fills up, and the
 //! clock jumps. At the end all faults are removed, the daemon delivers the rest, and the ledgers must agree. Plain
 //! `cargo test` runs it for a few seconds.

@@ -153,7 +153,7 @@ fn failures_table(failures: &[Failure], now: Timestamp) -> Markup {
         let (waiting, newest) = (number(WAITING.unsigned_abs()), number(NEWEST.unsigned_abs()));
         return html! {
             p {
-                "No recent failure was found: up to " (waiting) " pending deliveries and those among the last " (newest)
+                "No recent failure was found. Up to " (waiting) " pending deliveries and the last " (newest)
                 " deliveries of all subscribers were searched."
             }
         };

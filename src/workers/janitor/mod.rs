@@ -1,8 +1,8 @@
 //! The janitor: the worker that deletes old rows, checks the database for damage once a day, and writes learned rates and
 //! jumps of the clock.
 //!
-//! It works in small chunks, so that other writers do not wait. A pending delivery is never deleted, except one to a
-//! subscriber that has been removed or disabled for two weeks; this is logged. A dead delivery is kept for two weeks.
+//! It works in small chunks, so that other writers do not wait. Pending deliveries are deleted only if their
+//! subscriber has been removed or disabled for two weeks, and this is logged. Dead deliveries are kept for two weeks.
 //! Both are deleted with their label or message.
 
 mod freshness;

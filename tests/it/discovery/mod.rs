@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use trackpost::domain::label::{LabelId, LabelKey, Registration, Source};
 use trackpost::sandbox::Answer;
 use trackpost::store::labels::Removal;
+use trackpost::workers::registrar::Registrar;
 
 use crate::harness::parcel::in_transit;
 use crate::harness::{Harness, ORDERS, hours, seconds};
@@ -199,29 +200,48 @@ async fn a_label_in_the_configuration_and_in_the_list_is_one_label() {
     assert_eq!(harness.states().await, [("se-1".into(), "active".into(), "discovered".into())]);
 }
 
+/// A watched label file.
+struct LabelFile {
+    directory: tempfile::TempDir,
+    registrar: Registrar,
+}
+
+impl LabelFile {
+    /// Writes and registers a file with the labels se-1 and se-900.
+    async fn with_first_label(harness: &mut Harness) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("labels.txt");
+        std::fs::write(&file, "se-1\nse-900\n").unwrap();
+        let mut registrar = harness.registrar("FILES", &format!("[{file:?}]"));
+        // The file is read once it has not changed for a second.
+        harness.pass(seconds(5));
+        registrar.step(harness.now()).await.unwrap();
+        Self { directory, registrar }
+    }
+
+    /// Removes se-1 from the file and waits until its polls end: a label may be missing for a minute.
+    async fn remove_first_label(&mut self, harness: &mut Harness) {
+        std::fs::write(self.directory.path().join("labels.txt"), "se-900\n").unwrap();
+        for _ in 0..4 {
+            harness.pass(seconds(61));
+            self.registrar.step(harness.now()).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_label_in_a_file_and_in_the_list_is_one_label() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.says("se-1", &in_transit());
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("labels.txt");
-    std::fs::write(&file, "se-1\nse-900\n").unwrap();
-    let mut registrar = harness.registrar("FILES", &format!("[{file:?}]"));
-    // The file is read once it has not changed for a second, and a label may be missing for a minute.
-    harness.pass(seconds(5));
-    registrar.step(harness.now()).await.unwrap();
+    let mut file = LabelFile::with_first_label(&mut harness).await;
     harness.discover().await;
     assert_eq!(harness.states().await[0], ("se-1".into(), "active".into(), "file".into()));
     harness.poll().await;
     let answered = "SELECT count(last_answer_at) FROM labels WHERE label_id = 'se-1'";
     assert_eq!(harness.count(answered).await, 1);
 
-    std::fs::write(&file, "se-900\n").unwrap();
-    for _ in 0..4 {
-        harness.pass(seconds(61));
-        registrar.step(harness.now()).await.unwrap();
-    }
+    file.remove_first_label(&mut harness).await;
     assert_eq!(harness.states().await[0], ("se-1".into(), "active".into(), "discovered".into()));
     assert_eq!(harness.count(answered).await, 1, "it was polled all the time");
 }
@@ -231,20 +251,11 @@ async fn a_label_found_after_it_left_its_file_was_not_polled_in_between() {
     let mut harness = harness().await;
     harness.make([1]);
     harness.says("se-1", &in_transit());
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("labels.txt");
-    std::fs::write(&file, "se-1\nse-900\n").unwrap();
-    let mut registrar = harness.registrar("FILES", &format!("[{file:?}]"));
-    harness.pass(seconds(5));
-    registrar.step(harness.now()).await.unwrap();
+    let mut file = LabelFile::with_first_label(&mut harness).await;
     harness.poll().await;
     let answered = "SELECT count(last_answer_at) FROM labels WHERE label_id = 'se-1'";
     assert_eq!(harness.count(answered).await, 1);
-    std::fs::write(&file, "se-900\n").unwrap();
-    for _ in 0..4 {
-        harness.pass(seconds(61));
-        registrar.step(harness.now()).await.unwrap();
-    }
+    file.remove_first_label(&mut harness).await;
     assert_eq!(harness.row("se-1").await.state, "removed");
     harness.pass(hours(6));
     harness.discover().await;

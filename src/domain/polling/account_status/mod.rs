@@ -131,7 +131,7 @@ const OUTAGE_FAILURES: u32 = 5;
 const MIN_OUTAGE_LABELS: usize = 3;
 /// Time after an answer that accepted the key, in which failures are not an outage.
 const OUTAGE_GRACE: SignedDuration = SignedDuration::from_secs(30);
-/// This many different failed labels in a row are enough for an outage, however many labels the account has.
+/// Number of different labels whose failures in a row mean an outage, for an account with more labels.
 pub const MAX_OUTAGE_LABELS: usize = 20;
 
 /// Number of labels in a row with the same refusal that mean that the account is refused (contract 3).
